@@ -1,0 +1,19 @@
+"""Text by a BERT-type encoder of Hugging Face's, frozen; audio and video as in lite.py.
+
+python -m jmer.extract --config configs/extract/hf.py --config.source=meld --config.root=data/MELD.Raw
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jmer.extract import default_config
+
+
+def get_config() -> ConfigDict:
+    config: Any = default_config()
+    config.source = "meld"
+    config.text.model = (
+        "sentence-transformers/all-MiniLM-L6-v2"  # 22 M parameters; or bert-base-uncased, a directory, ...
+    )
+    return config

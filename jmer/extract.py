@@ -1,0 +1,243 @@
+"""Extracts features from clips and transcripts and packs them as a dataset directory that jmer.train reads.
+
+    python -m jmer.extract --config configs/extract/lite.py --config.source=sample
+    python -m jmer.extract --config configs/extract/hf.py --config.source=meld --config.root=data/MELD.Raw
+    python -m jmer.extract --config configs/extract/lite.py --config.source=table --config.root=my.csv
+
+What was extracted once is in a cache (`$JMER_CACHE`, else ~/.cache/jmer), so that an interrupted run goes on where it
+was when the same command is run again. Ends with a table of ok, degraded and failed rows. Exit codes: 0 done; 2 bad
+arguments or input; 3 rows failed and --strict was given; 75 interrupted.
+"""
+
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from jmer import cli, pack
+from jmer.data import meld, sample, table
+from jmer.errors import UserError
+from jmer.features import clips, engine, registry
+from jmer.features.cache import Cache, default_root
+from jmer.features.extractor import Extractor
+from jmer.types import MODALITIES, Corpus, Features
+
+_REASONS_SHOWN = 20
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--strict", action="store_true", help="exit with status 3 if any row failed")
+    args = cli.parse(parser, argv, config=True)
+    manifest = pack.read_manifest(extract_dataset(args.config))
+    failed = any(row["status"] == "failed" for row in manifest["rows"])
+    return cli.EXIT_FAILED_ROWS if args.strict and failed else cli.EXIT_OK
+
+
+def extract_dataset(config: Any) -> Path:
+    """Extracts what `config` describes, unless that is already done, and returns the dataset directory.
+
+    Raises:
+      UserError: the source cannot be read, an option is wrong, or the output folder holds something else.
+    """
+    start = time.monotonic()
+
+    # Source and extractors.
+    corpus = load_source(config)
+    chosen = {modality: registry.from_config(modality, config[modality]) for modality in MODALITIES}
+    extractors = {modality: extractor for modality, extractor in chosen.items() if extractor is not None}
+    if not extractors:
+        raise UserError("text.model, audio.model and video.model are all none, so there is nothing to extract")
+    dims = {modality: extractor.dim for modality, extractor in extractors.items()}
+    out = Path(config.out or default_out(config, corpus))
+    if not pack.is_replaceable(out):
+        raise UserError(f"{out} exists and is not a dataset of jmer's; name another folder with --config.out")
+    workers = config.workers or os.cpu_count() or 1
+
+    # Has it been done?
+    digests = _digests(corpus, workers) if {"audio", "video"} & set(extractors) else {}
+    inputs = inputs_sha256(corpus, extractors, digests)
+    if _is_current(out, inputs):
+        _report(pack.read_manifest(out))
+        print(f"{out} already holds this dataset, from the same rows, clips and extractors")
+        return out
+
+    # Features, by split; rows, an utterance each.
+    splits: dict[str, list[Features]] = {split: [] for split in corpus.splits}
+    rows: list[dict[str, str]] = []
+    absences: dict[str, Counter[str]] = {modality: Counter() for modality in extractors}
+    count = sum(len(dialogue.utterances) for dialogues in corpus.splits.values() for dialogue in dialogues)
+    cache = Cache(Path(config.cache) if config.cache else default_root())
+    with _bar(total=count * len(extractors), desc="extracting", unit=" features") as bar:
+        for done in engine.extract(
+            corpus, extractors, digests=digests, cache=cache, workers=workers, progress=bar.update
+        ):
+            splits[done.split].append(engine.features_of(done.dialogue, done.results, dims=dims, labels=corpus.labels))
+            for utterance, results in zip(done.dialogue.utterances, done.results, strict=True):
+                status, reason = engine.row_of(utterance, results)
+                where = {"split": done.split, "dialogue": done.dialogue.id, "utterance": utterance.id}
+                rows.append(where | {"status": status, "reason": reason})
+                for modality, result in results.items():
+                    if result.vector is None:
+                        absences[modality][result.reason] += 1
+
+    # The dataset directory. A modality that no utterance has is left out.
+    modalities: dict[str, dict[str, Any]] = {}
+    for modality in MODALITIES:
+        extractor, reason = chosen[modality], f"switched off by {modality}.model=none"
+        if extractor is not None and absences[modality].total() == count:
+            common = ", ".join(f"{reason} ({n})" for reason, n in absences[modality].most_common(3))
+            extractor, reason = None, f"no utterance has it: {common}"
+        modalities[modality] = (
+            {"dim": 0, "extractor": None, "fingerprint": "", "reason": reason}
+            if extractor is None
+            else {"dim": extractor.dim, "extractor": extractor.spec, "fingerprint": extractor.fingerprint, "reason": ""}
+        )
+    pack.write(
+        out,
+        name=corpus.name,
+        labels=corpus.labels,
+        splits=splits,
+        modalities=modalities,
+        rows=rows,
+        notes=corpus.notes,
+        inputs_sha256=inputs,
+    )
+    _report(pack.read_manifest(out))
+    seconds = time.monotonic() - start
+    print(f"{out}: {count} utterances in {seconds:.1f} s, {count / seconds:.1f} a second")
+    return out
+
+
+def sample_dataset() -> Path:
+    """Extracts the embedded sample corpus with the `lite` extractors, unless that is already done."""
+    return extract_dataset(default_config())
+
+
+def default_config() -> ConfigDict:
+    """Returns the fields of an extraction config, set to the `lite` extractors on the embedded sample corpus."""
+    config = ConfigDict()
+    config.source = "sample"  # sample, meld or table
+    config.root = ""  # the folder of sample or meld, the CSV of table; empty: data/sample, data/MELD.Raw
+    config.out = ""  # dataset directory; empty: data/packed/NAME, the name made of the source and the extractors
+    config.columns = ConfigDict(dict.fromkeys((*table.REQUIRED, *table.INPUTS), ""))  # table's names; empty: the same
+    config.labels = ()  # a table's label set in order; empty: those found, sorted
+    config.text = ConfigDict({"model": "lite", "pooling": "mean", "max_tokens": 128})  # the last two only for encoders
+    config.audio = ConfigDict({"model": "lite"})
+    config.video = ConfigDict({"model": "lite", "frames": 8})  # frames looked at in a clip
+    config.workers = 0  # processes that decode clips; 0: one a core
+    config.cache = ""  # folder; empty: $JMER_CACHE, else jmer in $XDG_CACHE_HOME or ~/.cache
+    return config.lock()
+
+
+def load_source(config: Any) -> Corpus:
+    """Returns the corpus that `config` names.
+
+    Raises:
+      UserError: there is no such source, or it cannot be read.
+    """
+    columns = {name: column for name, column in config.columns.items() if column}
+    if config.source != "table" and (columns or config.labels):
+        raise UserError("config.columns and config.labels are for --config.source=table; leave them out")
+    if config.source == "sample":
+        return sample.load(Path(config.root) if config.root else None)
+    if config.source == "meld":
+        return meld.load(Path(config.root or "data/MELD.Raw"))
+    if config.source == "table":
+        if not config.root:
+            raise UserError("config.source=table needs the CSV: --config.root=FILE.csv")
+        return table.load(Path(config.root), columns=columns, labels=config.labels)
+    raise UserError(f"config field 'source' is '{config.source}'; expected sample, meld or table")
+
+
+def default_out(config: Any, corpus: Corpus) -> Path:
+    """`data/packed/NAME`, such as `meld-minilm-l6-v2-lite-lite`."""
+    models = [Path(config[modality].model).name for modality in MODALITIES]
+    return Path("data/packed") / "-".join([corpus.name, *models])
+
+
+def inputs_sha256(corpus: Corpus, extractors: Mapping[str, Extractor], digests: Mapping[Path, str]) -> str:
+    """SHA-256 of all that decides what the dataset holds: rows, contents of clips, extractors."""
+    digest = hashlib.sha256()
+
+    def add(*values: Any) -> None:
+        digest.update(json.dumps(values).encode() + b"\n")
+
+    add(pack.SCHEMA_VERSION, corpus.name, corpus.labels, corpus.notes)
+    add({modality: extractor.fingerprint for modality, extractor in extractors.items()})
+    for split, dialogues in corpus.splits.items():
+        for dialogue in dialogues:
+            add(split, dialogue.id)
+            for u in dialogue.utterances:
+                ready = {modality: list(map(float, vector)) for modality, vector in sorted(u.features.items())}
+                clip = digests.get(u.clip) if u.clip else None
+                add(u.id, u.speaker, u.text, u.label, clip, u.seconds, ready, u.notes)
+    return digest.hexdigest()
+
+
+def _digests(corpus: Corpus, workers: int) -> dict[Path, str]:
+    """Hash of every clip. Hashing releases the interpreter's lock, so threads do."""
+    paths = list(dict.fromkeys(u.clip for u in _utterances(corpus) if u.clip is not None))
+    with ThreadPoolExecutor(workers) as threads:
+        digests = threads.map(clips.digest, paths)
+        return dict(zip(paths, _bar(digests, total=len(paths), desc="hashing", unit=" clips"), strict=True))
+
+
+def _bar(items: Iterable = (), *, total: int, desc: str, unit: str) -> tqdm:
+    every = 0.1 if sys.stderr.isatty() else 30.0  # seconds; a log file is not to fill up
+    return tqdm(items, total=total, desc=desc, unit=unit, mininterval=every, disable=not total)
+
+
+def _utterances(corpus: Corpus) -> Iterable:
+    for dialogues in corpus.splits.values():
+        for dialogue in dialogues:
+            yield from dialogue.utterances
+
+
+def _is_current(out: Path, inputs: str) -> bool:
+    if not (out / pack.MANIFEST).is_file():
+        return False
+    try:
+        return pack.load(out).manifest["inputs_sha256"] == inputs
+    except UserError as error:
+        print(f"replacing {out}: {error}")
+        return False
+
+
+def _report(manifest: Mapping[str, Any]) -> None:
+    """Prints what the corpus and its rows are like, and why."""
+    for note in manifest["notes"]:
+        print(f"note: {note}")
+    for modality, described in manifest["modalities"].items():
+        what = f"{described['dim']} features" if described["dim"] else f"absent: {described['reason']}"
+        print(f"{modality}: {what}")
+    rows = manifest["rows"]
+    print(f"\n{'split':8}{'ok':>8}{'degraded':>10}{'failed':>8}{'rows':>8}")
+    for split in [*manifest["splits"], "all"]:
+        counts = Counter(row["status"] for row in rows if split in (row["split"], "all"))
+        print(f"{split:8}{counts['ok']:8}{counts['degraded']:10}{counts['failed']:8}{counts.total():8}")
+    reasons: dict[tuple[str, str], list[dict]] = {}
+    for row in rows:
+        if row["reason"]:
+            kind = re.sub(r"\d+", "0", row["reason"])  # the same but for its figures
+            reasons.setdefault((row["status"], kind), []).append(row)
+    for (status, _), group in sorted(reasons.items(), key=lambda item: -len(item[1]))[:_REASONS_SHOWN]:
+        example = f"{group[0]['split']} {group[0]['utterance']}: {group[0]['reason']}"
+        print(f"{status:>8} {len(group):5} x {'' if len(group) == 1 else 'like '}{example}")
+    if len(reasons) > _REASONS_SHOWN:
+        print(f"{len(reasons) - _REASONS_SHOWN} more reasons are in the rows of {pack.MANIFEST}")
+    print()
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

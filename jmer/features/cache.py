@@ -1,0 +1,85 @@
+"""What was extracted once, by content: any number of processes may read and write one cache at the same time.
+
+One small file an input and extractor: file systems make single files appear whole or not at all, which needs no locks
+and holds over a network; a checksum finds what is damaged later.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jmer.errors import UserError
+from jmer.features.extractor import Extractor
+from jmer.types import Extracted
+
+_DIGEST = 32  # bytes
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Features by input and extractor, under `root`."""
+
+    root: Path
+
+    def get(self, key: str, extractor: Extractor) -> Extracted | None:
+        """Returns what `put` was given; None where nothing was, or where it is damaged, which is said on stderr.
+
+        Raises:
+          UserError: the folder cannot be read.
+        """
+        path = self._path(key, extractor)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._unusable(error) from error
+        digest, body = data[:_DIGEST], data[_DIGEST:]
+        if hashlib.sha256(body).digest() != digest:
+            print(f"cache entry {path} is damaged; computing it again", file=sys.stderr)
+            return None
+        head, _, values = body.partition(b"\n")
+        entry = json.loads(head)
+        vector = np.frombuffer(values, "<f4").astype(np.float32) if entry.pop("present") else None
+        return Extracted(vector=vector, **entry)
+
+    def put(self, key: str, extractor: Extractor, extracted: Extracted) -> None:
+        """Keeps `extracted`.
+
+        Raises:
+          UserError: the folder cannot be written to.
+        """
+        vector = extracted.vector
+        entry = {"present": vector is not None, "status": extracted.status, "reason": extracted.reason}
+        body = json.dumps(entry).encode() + b"\n" + (b"" if vector is None else vector.astype("<f4").tobytes())
+        path = self._path(key, extractor)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
+                file.write(hashlib.sha256(body).digest() + body)
+            os.replace(file.name, path)
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> UserError:
+        return UserError(
+            f"cache {self.root} cannot be used ({error.strerror}); "
+            "name another folder with --config.cache or JMER_CACHE"
+        )
+
+    def _path(self, key: str, extractor: Extractor) -> Path:
+        folder = f"{extractor.modality}-{extractor.kind}-{extractor.fingerprint[:32]}"
+        return self.root / folder / key[:2] / key
+
+
+def default_root() -> Path:
+    """`$JMER_CACHE`, else `jmer` in `$XDG_CACHE_HOME`, else in `~/.cache`."""
+    if own := os.environ.get("JMER_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jmer"

@@ -1,0 +1,79 @@
+"""The worker's half of extraction: one clip, decoded once, prepared for every modality that wants it.
+
+Nothing here imports jax, so that worker processes start quickly and leave the accelerator alone.
+"""
+
+import hashlib
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
+
+from jmer.data import media
+from jmer.features.extractor import Extractor, Prepared
+
+MISCUT = "mis-cut clip"  # how the reason of `media.miscut` begins
+
+
+def prepare(clip: Path, extractors: Mapping[str, Extractor], *, seconds_expected: float | None) -> dict[str, Prepared]:
+    """Decodes `clip` and returns what each extractor, by modality, makes of it; faults of the clip are in it."""
+    try:
+        frames = max(extractor.frames_wanted for extractor in extractors.values())
+        decoded = media.decode(clip, frames=frames, seconds_expected=seconds_expected)
+    except media.MediaError as error:
+        # A mis-cut clip was read, it is just not this utterance.
+        status = "degraded" if str(error).startswith(MISCUT) else "failed"
+        return dict.fromkeys(extractors, Prepared(payload=None, status=status, reason=str(error)))
+    raw = {"audio": decoded.wave, "video": decoded.frames}
+    prepared = {}
+    for modality, extractor in extractors.items():
+        track = raw[modality]
+        if track is None and modality == "video" and decoded.sound_only:
+            prepared[modality] = Prepared(payload=None, reason="sound only")
+        elif track is None or not len(track):
+            prepared[modality] = Prepared(payload=None, status="degraded", reason=f"no {modality} track")
+        else:
+            prepared[modality] = extractor.prepare(track)
+    if decoded.damage:
+        prepared = {modality: _damaged(result, decoded.damage) for modality, result in prepared.items()}
+    return prepared
+
+
+def _damaged(result: Prepared, damage: str) -> Prepared:
+    reason = f"{damage}; {result.reason}" if result.reason else damage
+    return Prepared(payload=result.payload, status="degraded", reason=reason)
+
+
+def digest(clip: Path) -> str:
+    """SHA-256 of the file; empty where it cannot be read, which `prepare` then says."""
+    try:
+        with clip.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def pool(workers: int) -> ProcessPoolExecutor:
+    """Worker processes of one thread each, started as they are needed."""
+    return ProcessPoolExecutor(max_workers=workers, mp_context=get_context("spawn"), initializer=_start_worker)
+
+
+def _start_worker() -> None:
+    import cv2
+    import threadpoolctl
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process winds up
+    cv2.setNumThreads(1)
+    threadpoolctl.threadpool_limits(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends this worker when the main process was killed: the pool's own workers would wait for work for ever."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)

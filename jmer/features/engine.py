@@ -1,0 +1,329 @@
+"""Dialogues in, features out: the same code for a corpus (cached, parallel) and for one dialogue at prediction."""
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from jmer.errors import UserError
+from jmer.features import clips
+from jmer.features.cache import Cache
+from jmer.features.extractor import Extractor, Prepared
+from jmer.labels import check_label
+from jmer.types import UNLABELLED, Corpus, Dialogue, Extracted, Features, Status, Utterance
+
+CLIP_MISSING = "clip missing"  # how sources begin the note on a clip that a row names and that is not there
+
+_OPEN_UTTERANCES = 4096  # begun and not yet handed on, unless one dialogue has more; they hold vectors, not media
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extraction:
+    """One dialogue done.
+
+    results: for each utterance, what came of every modality.
+    """
+
+    split: str
+    dialogue: Dialogue
+    results: tuple[Mapping[str, Extracted], ...]
+
+
+def extract_dialogue(
+    dialogue: Dialogue,
+    extractors: Mapping[str, Extractor],
+    *,
+    labels: Sequence[str] = (),
+    dims: Mapping[str, int] = MappingProxyType({}),
+) -> Features:
+    """Extracts one dialogue in this process, without a cache.
+
+    Args:
+      extractors: by modality.
+      labels: the label set; only needed where utterances have labels.
+      dims: D of the modalities that only ready features give, as no extractor for them is there.
+
+    Raises:
+      UserError: an utterance names a clip that cannot be read, its ready features are of another width or of a modality
+        that is not used, or its label is unknown.
+    """
+    dims = {modality: extractor.dim for modality, extractor in extractors.items()} | dict(dims)
+    results: list[dict[str, Extracted]] = [{} for _ in dialogue.utterances]
+    prepared: dict[str, list[tuple[int, Prepared]]] = {modality: [] for modality in extractors}
+    for i, utterance in enumerate(dialogue.utterances):
+        results[i], todo = _without_work(utterance, extractors, dims, where=dialogue.id)
+        for modality, result in _prepare(utterance, {m: extractors[m] for m in todo}).items():
+            prepared[modality].append((i, result))
+    for modality, items in prepared.items():
+        encoded = _encode(extractors[modality], [item for _, item in items])
+        for (i, _), extracted in zip(items, encoded, strict=True):
+            utterance = dialogue.utterances[i]
+            if extracted.status == "failed":
+                raise UserError(f"{dialogue.id} {utterance.id}: {utterance.clip}: {extracted.reason}")
+            results[i][modality] = extracted
+    return features_of(dialogue, results, dims=dims, labels=labels)
+
+
+def features_of(
+    dialogue: Dialogue, results: Sequence[Mapping[str, Extracted]], *, dims: Mapping[str, int], labels: Sequence[str]
+) -> Features:
+    """Stacks the results of a dialogue's utterances; modalities that are not in `dims` are left out."""
+    values = {m: np.zeros((len(results), dim), np.float32) for m, dim in dims.items()}
+    present = {m: np.zeros(len(results), np.bool_) for m in dims}
+    for i, result in enumerate(results):
+        for modality in dims:
+            vector = result[modality].vector
+            if vector is not None:
+                values[modality][i] = vector
+                present[modality][i] = True
+    return Features(
+        dialogue_id=dialogue.id,
+        utterance_ids=tuple(u.id for u in dialogue.utterances),
+        speakers=tuple(u.speaker for u in dialogue.utterances),
+        texts=tuple(u.text for u in dialogue.utterances),
+        labels=np.array([_class(u, labels, where=dialogue.id) for u in dialogue.utterances], np.int32),
+        values=values,
+        present=present,
+    )
+
+
+def row_of(utterance: Utterance, results: Mapping[str, Extracted]) -> tuple[Status, str]:
+    """Status and reason of an utterance: the worst of its modalities and of what its source noted.
+
+    `failed`: an input that the row names could not be read, or there is nothing to extract. `degraded`: less than the
+    whole was. A modality that is absent by nature (no clip named, no text, sound only) leaves the row `ok`.
+    """
+    missing = any(note.startswith(CLIP_MISSING) for note in utterance.notes)
+    statuses = {result.status for result in results.values()}
+    nothing = statuses <= {"ok"} and not missing and all(result.vector is None for result in results.values())
+    status: Status = "ok"
+    if missing or nothing or "failed" in statuses:
+        status = "failed"
+    elif "degraded" in statuses:
+        status = "degraded"
+    modalities: dict[str, list[str]] = {}  # by reason, as a clip's reason holds for both of its tracks
+    for modality, result in results.items():
+        if result.status != "ok":
+            modalities.setdefault(result.reason, []).append(modality)
+    reasons = [*utterance.notes, *(f"{', '.join(names)}: {reason}" for reason, names in modalities.items())]
+    return status, "; ".join(reasons + ["nothing to extract"] * nothing)
+
+
+def extract(
+    corpus: Corpus,
+    extractors: Mapping[str, Extractor],
+    *,
+    digests: Mapping[Path, str],
+    cache: Cache,
+    workers: int,
+    progress: Callable[[int], object] = lambda done: None,
+) -> Iterator[Extraction]:
+    """Yields every dialogue of the corpus, in order.
+
+    Clips are decoded and prepared in `workers` processes; encoders run here. However long the corpus, only so many
+    clips and utterances are in flight. What is done is in the cache, so that an interrupted run goes on there.
+
+    Args:
+      extractors: by modality; a modality left out is switched off.
+      digests: SHA-256 of each clip, empty where it cannot be read.
+      progress: called with the number of features (utterances times modalities) that are newly done.
+
+    Raises:
+      UserError: ready features are of another width or of a modality that is not used, the cache cannot be written, or
+        a worker died.
+    """
+    pool = clips.pool(workers)
+    engine = _Engine(extractors, digests=digests, cache=cache, submit=pool.submit, progress=progress)
+    try:
+        yield from engine.run(corpus, in_flight=2 * workers)
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"a worker process died while decoding {engine.names_of_decoding()}: memory ran out, or a clip crashes the "
+            "decoder; free memory, set --config.workers=1 or remove the clip, and run the same command again to go on"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@dataclass(eq=False)
+class _Job:
+    """An utterance on its way; done when every modality has a result."""
+
+    utterance: Utterance
+    dialogue_id: str
+    results: dict[str, Extracted] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class _Engine:
+    """The state of one `extract`."""
+
+    extractors: Mapping[str, Extractor]
+    digests: Mapping[Path, str]
+    cache: Cache
+    submit: Callable[..., Future]
+    progress: Callable[[int], object]
+    decoding: dict[Future, _Job] = field(default_factory=dict)
+    waiting: dict[str, list[tuple[_Job, Prepared]]] = field(default_factory=dict)  # by modality, for a full batch
+    begun: deque[tuple[str, Dialogue, list[_Job]]] = field(default_factory=deque)  # and not yet handed on
+
+    def __post_init__(self):
+        self.dims = {modality: extractor.dim for modality, extractor in self.extractors.items()}
+        self.waiting = {modality: [] for modality in self.extractors}
+
+    def run(self, corpus: Corpus, *, in_flight: int) -> Iterator[Extraction]:
+        jobs, ended, opened = self._jobs(corpus), False, 0
+        while not ended or self.begun:
+            # The first dialogue is begun to its end, whatever its length: it is the next to be handed on.
+            while not ended and len(self.decoding) < in_flight and (opened < _OPEN_UTTERANCES or len(self.begun) == 1):
+                job = next(jobs, None)
+                if job is None:
+                    ended = True
+                else:
+                    opened += 1
+                    self._begin(job)
+            if self.decoding:
+                done, _ = wait(self.decoding, return_when=FIRST_COMPLETED)
+                for future in done:
+                    self._decoded(future)
+            else:  # nothing will come to fill the batches
+                for modality in self.extractors:
+                    self._encode(modality)
+            while self.begun and all(len(job.results) == len(self.extractors) for job in self.begun[0][2]):
+                split, dialogue, done_jobs = self.begun.popleft()
+                opened -= len(done_jobs)
+                yield Extraction(split=split, dialogue=dialogue, results=tuple(job.results for job in done_jobs))
+
+    def names_of_decoding(self) -> str:
+        names = [str(job.utterance.clip) for job in self.decoding.values()]
+        return ", ".join(names[:4]) + (f" or {len(names) - 4} more" if len(names) > 4 else "")
+
+    def _jobs(self, corpus: Corpus) -> Iterator[_Job]:
+        for split, dialogues in corpus.splits.items():
+            for dialogue in dialogues:
+                jobs = [_Job(utterance, dialogue.id) for utterance in dialogue.utterances]
+                self.begun.append((split, dialogue, jobs))
+                yield from jobs
+
+    def _begin(self, job: _Job) -> None:
+        """Settles what needs no work or is in the cache, and sets the rest going."""
+        job.results, todo = _without_work(job.utterance, self.extractors, self.dims, where=job.dialogue_id)
+        for modality in todo:
+            cached = self.cache.get(self._key(job, modality), self.extractors[modality])
+            if cached is not None:
+                job.results[modality] = cached
+        self.progress(len(job.results))
+        todo = [modality for modality in todo if modality not in job.results]
+        if "text" in todo:
+            self._wait(job, "text", self.extractors["text"].prepare(job.utterance.text))
+            todo.remove("text")
+        if todo:
+            wanted = {modality: self.extractors[modality] for modality in todo}
+            expected = job.utterance.seconds
+            future = self.submit(clips.prepare, job.utterance.clip, wanted, seconds_expected=expected)
+            self.decoding[future] = job
+
+    def _decoded(self, future: Future) -> None:
+        job = self.decoding[future]
+        try:
+            prepared = future.result()
+        except BrokenProcessPool:
+            raise
+        except Exception as error:
+            error.add_note(f"while preparing {job.utterance.clip}")
+            raise
+        del self.decoding[future]
+        for modality, result in prepared.items():
+            self._wait(job, modality, result)
+
+    def _wait(self, job: _Job, modality: str, prepared: Prepared) -> None:
+        self.waiting[modality].append((job, prepared))
+        if len(self.waiting[modality]) >= self.extractors[modality].lookahead:
+            self._encode(modality)
+
+    def _encode(self, modality: str) -> None:
+        items, self.waiting[modality] = self.waiting[modality], []
+        extractor = self.extractors[modality]
+        encoded = _encode(extractor, [prepared for _, prepared in items])
+        for (job, _), extracted in zip(items, encoded, strict=True):
+            if extracted.status != "failed":  # what could not be read is tried again the next time
+                self.cache.put(self._key(job, modality), extractor, extracted)
+            job.results[modality] = extracted
+        self.progress(len(items))
+
+    def _key(self, job: _Job, modality: str) -> str:
+        """Hash of what the extractor is given; a clip of another length than the transcript says is not decoded."""
+        utterance = job.utterance
+        if modality == "text":
+            content = ["text", utterance.text]
+        else:
+            content = ["clip", self.digests[utterance.clip] if utterance.clip else "", utterance.seconds]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _without_work(
+    utterance: Utterance, extractors: Mapping[str, Extractor], dims: Mapping[str, int], *, where: str
+) -> tuple[dict[str, Extracted], list[str]]:
+    """Returns what is there or absent without any work, by modality, and the modalities that need some."""
+    if unused := sorted(set(utterance.features) - set(dims)):
+        raise UserError(
+            f"{where} {utterance.id}: ready {unused[0]} features, but {unused[0]} is not used; leave them out"
+        )
+    results, todo = {}, []
+    for modality, dim in dims.items():
+        ready = utterance.features.get(modality)
+        if ready is not None:
+            ready = np.asarray(ready, np.float32)
+            if ready.shape != (dim,) or not np.isfinite(ready).all():
+                raise UserError(
+                    f"{where} {utterance.id}: ready {modality} features have shape {list(ready.shape)}; "
+                    f"expected [{dim}], all finite"
+                )
+            results[modality] = Extracted(vector=ready)
+        elif modality not in extractors:
+            results[modality] = Extracted(vector=None, reason="no ready features")
+        elif modality == "text" and not utterance.text.strip():
+            results[modality] = Extracted(vector=None, reason="no text")
+        elif modality != "text" and utterance.clip is None:
+            results[modality] = Extracted(vector=None, reason="no clip")
+        else:
+            todo.append(modality)
+    return results, todo
+
+
+def _prepare(utterance: Utterance, extractors: Mapping[str, Extractor]) -> dict[str, Prepared]:
+    """The worker's halves, in this process."""
+    tracks = {modality: extractor for modality, extractor in extractors.items() if modality != "text"}
+    prepared = {}
+    if "text" in extractors:
+        prepared["text"] = extractors["text"].prepare(utterance.text)
+    if tracks and utterance.clip:
+        prepared |= clips.prepare(utterance.clip, tracks, seconds_expected=utterance.seconds)
+    return prepared
+
+
+def _encode(extractor: Extractor, prepared: Sequence[Prepared]) -> list[Extracted]:
+    """The main process's half, of those that have a payload."""
+    payloads = [item.payload for item in prepared if item.payload is not None]
+    vectors = iter(extractor.encode(payloads) if payloads else ())
+    results = []
+    for item in prepared:
+        vector = None if item.payload is None else next(vectors)
+        if vector is not None and not np.isfinite(vector).all():
+            results.append(Extracted(vector=None, status="degraded", reason="the features are not finite"))
+        else:
+            results.append(Extracted(vector=vector, status=item.status, reason=item.reason))
+    return results
+
+
+def _class(utterance: Utterance, labels: Sequence[str], *, where: str) -> int:
+    if utterance.label is None:
+        return UNLABELLED
+    return labels.index(check_label(utterance.label, labels, where=f"{where} {utterance.id}"))

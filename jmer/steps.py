@@ -1,0 +1,121 @@
+"""The compiled parts of training: initial state, update, evaluation. All seeds run in one program.
+
+The leaves of a `State` carry a leading S axis. Data stays on the device, bucket by bucket; a call gets only the numbers
+of the rows that make its batch.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jmer.batches import collate
+from jmer.losses import cross_entropy
+from jmer.nn.model import Model, Output
+from jmer.types import UNLABELLED, Batch, Features
+
+Tree = Any  # a pytree of arrays
+
+STATS = ("mean", "scale")  # the model's `stats` variables of a modality
+
+
+class State(NamedTuple):
+    """What training changes.
+
+    params, opt_state: each leaf with a leading S axis.
+    step: `[S]` int32, updates so far.
+    seed: `[S]` int32; all of a step's randomness comes from it and the step, so that resuming repeats nothing.
+    """
+
+    params: Tree
+    opt_state: Tree
+    step: jax.Array
+    seed: jax.Array
+
+
+def feature_stats(dialogues: Sequence[Features], *, modalities: Sequence[str]) -> dict[str, np.ndarray]:
+    """Returns the model's `stats` variables: mean and 1 / scale of every feature over the utterances that have it.
+
+    A feature that hardly varies (a word seen once, say) would be blown up by its own deviation, so each scale is at
+    least a tenth of the modality's typical one.
+    """
+    stats = {}
+    for m in modalities:
+        x = np.concatenate([d.values[m][d.present[m]] for d in dialogues]).astype(np.float64)
+        std = x.std(axis=0)
+        floor = 0.1 * np.sqrt(np.mean(std**2)) or 1.0
+        stats[f"{m}_mean"] = x.mean(axis=0).astype(np.float32)
+        stats[f"{m}_scale"] = (1 / np.maximum(std, floor)).astype(np.float32)
+    return stats
+
+
+def init_params(model: Model, *, seeds: Sequence[int]) -> Tree:
+    """Returns fresh parameters; a seed's do not depend on the other seeds."""
+    blank = jax.tree.map(jnp.asarray, collate([], dims=dict(model.dims), length=4, rows=1))
+    init = jax.vmap(lambda seed: model.init(_key(seed, 0), blank, train=False)["params"])
+    return jax.jit(init)(jnp.array(seeds, jnp.int32))
+
+
+def init_state(model: Model, optimizer: optax.GradientTransformation, *, seeds: Sequence[int]) -> State:
+    """Returns the state before the first update."""
+    params = init_params(model, seeds=seeds)
+    steps = jnp.zeros((len(seeds),), jnp.int32)
+    return State(params, jax.jit(jax.vmap(optimizer.init))(params), steps, jnp.array(seeds, jnp.int32))
+
+
+def make_train_step(
+    model: Model, optimizer: optax.GradientTransformation
+) -> Callable[[State, Tree, Batch, jax.Array], tuple[State, jax.Array]]:
+    """Returns the jitted update `(state, stats, data, rows) -> (state, loss [S])`.
+
+    data: a bucket's Batch `[n + 1, U]`; rows: `[S, B]` int32. One trace a shape of these; the old state is donated.
+    """
+
+    def update(state: State, stats: Tree, data: Batch, rows: jax.Array) -> tuple[State, jax.Array]:
+        batch = jax.tree.map(lambda x: x[rows], data)
+        rngs = {"dropout": _key(state.seed, state.step + 1)}
+
+        def loss_fn(params: Tree) -> jax.Array:
+            output = model.apply({"params": params, "stats": stats}, batch, train=True, rngs=rngs)
+            assert isinstance(output, Output)
+            return cross_entropy(output.logits, batch.label)
+
+        loss, grads = jax.value_and_grad(loss_fn)(state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        return State(optax.apply_updates(state.params, updates), opt_state, state.step + 1, state.seed), loss
+
+    return jax.jit(jax.vmap(update, in_axes=(0, None, None, 0)), donate_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def evaluate(model: Model, params: Tree, stats: Tree, batch: Batch) -> tuple[Output, jax.Array]:
+    """Evaluates a batch with every seed.
+
+    Returns:
+      `Output` and confusion counts `[C, C]` (rows true, columns predicted), all with a leading S axis.
+    """
+    c = model.num_classes
+
+    def one_seed(params: Tree) -> tuple[Output, jax.Array]:
+        output = model.apply({"params": params, "stats": stats}, batch, train=False)
+        assert isinstance(output, Output)
+        pair = jnp.where(batch.label != UNLABELLED, batch.label * c + output.logits.argmax(-1), c * c)
+        counts = jnp.zeros((c * c + 1,), jnp.int32).at[pair.reshape(-1)].add(1)
+        return output, counts[:-1].reshape(c, c)
+
+    return jax.vmap(one_seed)(params)
+
+
+@jax.jit
+def select_seeds(chosen: jax.Array, new: Tree, old: Tree) -> Tree:
+    """Returns `new` for the seeds with `chosen` `[S]` True, `old` for the others."""
+    return jax.tree.map(lambda a, b: jnp.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, old)
+
+
+def _key(seed: jax.Array, use: jax.Array | int) -> jax.Array:
+    """The key of a seed's initialisation (use 0) or of its n-th update (use n)."""
+    return jax.random.fold_in(jax.random.key(seed), use)

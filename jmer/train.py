@@ -1,0 +1,225 @@
+"""Trains a model on a dataset directory; with none given, extracts the embedded sample first.
+
+    python -m jmer.train --config configs/gat_fusion.py [--config.dataset=DIR] [--workdir=runs/x]
+
+Running the same command again goes on from the last epoch. The epoch that counts is chosen on dev by weighted F1.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tensorboardX import SummaryWriter
+
+from jmer import cli, evaluate, extract, metrics, pack, runs, steps
+from jmer.batches import evaluation_batches, make_buckets, steps_per_epoch, training_plan
+from jmer.checkpoint import Checkpoints
+from jmer.config import Config
+from jmer.errors import UserError
+from jmer.optim import make_optimizer
+from jmer.predict import BATCH_UTTERANCES
+from jmer.types import MODALITIES
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--workdir", type=Path, help="run directory; default runs/NAME, NAME that of the config file")
+    args = cli.parse(parser, argv, config=True)
+    workdir = args.workdir or Path("runs") / args.config_name
+    if not args.config.dataset:
+        args.config.dataset = str(extract.sample_dataset())
+    train(args.config, workdir)
+    run = runs.load(workdir)
+    dataset = pack.load(Path(run.config.dataset))
+    for split in ("dev", "test"):
+        if split in dataset.manifest["splits"]:
+            evaluate.evaluate(run, dataset, split)
+    return cli.EXIT_OK
+
+
+def train(config: Config, workdir: Path) -> None:
+    """Trains into `workdir`, from where an earlier call stopped.
+
+    Raises:
+      UserError: the dataset is unfit, or `workdir` holds a run of another config or dataset.
+      FloatingPointError: the loss is no longer finite.
+    """
+    seeds = runs.seeds_of(config)
+
+    # Data: on the device, where it stays.
+    dataset = pack.load(Path(config.dataset))
+    modalities = _modalities(config, dataset)
+    dims = {m: dataset.dims[m] for m in modalities}
+    for split in ("train", "dev"):
+        if split not in dataset.manifest["splits"]:
+            raise UserError(
+                f"{dataset.path} has no {split} split; training needs train, and dev to choose the epoch on"
+            )
+    dialogues = dataset.split("train")
+    buckets = make_buckets(dialogues, dims=dims, batch_utterances=config.batch_utterances)
+    data = jax.device_put({u: bucket.data for u, bucket in buckets.items()})
+    dev = evaluation_batches(dataset.split("dev"), dims=dims, batch_utterances=BATCH_UTTERANCES)
+    dev_data = jax.device_put([batch for batch, _ in dev])
+
+    # Run directory.
+    _claim(workdir, config, dataset, modalities)
+    checkpoints = Checkpoints(workdir / "checkpoints")
+
+    # Model and optimizer.
+    model = runs.make_model(config, dims=dims, num_classes=len(dataset.labels))
+    optimizer = make_optimizer(
+        lr=config.lr,
+        total_steps=config.epochs * steps_per_epoch(buckets),
+        warmup=config.warmup,
+        weight_decay=config.weight_decay,
+        clip_norm=config.clip_norm,
+    )
+    state = steps.init_state(model, optimizer, seeds=seeds)
+    best = {
+        "params": jax.tree.map(lambda x: x.copy(), state.params),  # a copy, since the state's buffers are donated
+        "stats": jax.device_put(steps.feature_stats(dialogues, modalities=modalities)),
+    }
+    none, never = [0] * len(seeds), [-1.0] * len(seeds)
+    progress: dict[str, Any] = {"epoch": 0, "best_epoch": none, "improved_epoch": none, "best_score": never}
+    train_step = steps.make_train_step(model, optimizer)
+
+    # Restore.
+    if (epoch := checkpoints.latest()) is not None:
+        state, best, progress = checkpoints.restore(epoch, state=state, best=best)
+        print(f"going on after epoch {epoch} of {workdir}")
+    log = _Log(workdir, after=progress["epoch"])
+
+    # Loop.
+    count = sum(x.size for x in jax.tree.leaves(state.params)) // len(seeds)
+    print(
+        f"training {', '.join(modalities)} on {dataset.path}: {count:,} parameters, seeds {', '.join(map(str, seeds))}"
+    )
+    while not _finished(progress, config):
+        epoch, start = progress["epoch"] + 1, time.perf_counter()
+        losses = []
+        plan = [(u, jax.device_put(rows)) for u, rows in training_plan(buckets, seeds=seeds, epoch=epoch)]
+        with jax.transfer_guard("disallow"):
+            for u, rows in plan:
+                state, loss = train_step(state, best["stats"], data[u], rows)
+                losses.append(loss)
+            confusions = [steps.evaluate(model, state.params, best["stats"], batch)[1] for batch in dev_data]
+            losses, confusions = jax.device_get((losses, confusions))  # the one transfer back
+        loss = np.mean(losses, axis=0)
+        if not np.isfinite(loss).all():
+            raise FloatingPointError(
+                f"epoch {epoch}: the loss of seeds {seeds} is {loss}; a lower --config.lr may help"
+            )
+        scores = [metrics.scores(c) for c in np.sum(confusions, axis=0)]
+
+        # The later of equal epochs is the best, but only a better one is worth waiting on for. A seed whose patience
+        # has run out keeps its best, however long the others go on.
+        dev_f1 = np.array([score["weighted_f1"] for score in scores])
+        going = epoch - np.array(progress["improved_epoch"]) <= config.patience
+        best_yet = going & (dev_f1 >= progress["best_score"])
+        improved = going & (dev_f1 > progress["best_score"])
+        best["params"] = steps.select_seeds(jax.device_put(best_yet), state.params, best["params"])
+        progress = {
+            "epoch": epoch,
+            "best_epoch": np.where(best_yet, epoch, progress["best_epoch"]).tolist(),
+            "improved_epoch": np.where(improved, epoch, progress["improved_epoch"]).tolist(),
+            "best_score": np.where(improved, dev_f1, progress["best_score"]).tolist(),
+        }
+        log.write(epoch, seeds=seeds, loss=loss, dev=scores, progress=progress, seconds=time.perf_counter() - start)
+        checkpoints.save(epoch, state=state, best=best, progress=progress)
+    log.close()
+
+
+def _finished(progress: dict[str, Any], config: Config) -> bool:
+    waited = [progress["epoch"] - epoch for epoch in progress["improved_epoch"]]
+    return progress["epoch"] >= config.epochs or min(waited) >= config.patience
+
+
+def _modalities(config: Config, dataset: pack.Dataset) -> list[str]:
+    """The modalities to train on, in the standard order."""
+    asked = [m.strip() for m in config.modalities.split(",") if m.strip()] or list(dataset.dims)
+    for m in asked:
+        if m not in MODALITIES:
+            raise UserError(f"config.modalities: '{m}' is not one of {', '.join(MODALITIES)}")
+        if m not in dataset.dims:
+            reason = dataset.manifest["modalities"][m]["reason"]
+            raise UserError(
+                f"config.modalities: {dataset.path} has no {m} ({reason}); it has {', '.join(dataset.dims)}"
+            )
+    if not asked:
+        raise UserError(f"{dataset.path} holds no modality at all; see the rows of its {pack.MANIFEST}")
+    return [m for m in MODALITIES if m in asked]
+
+
+def _claim(workdir: Path, config: Config, dataset: pack.Dataset, modalities: Sequence[str]) -> None:
+    """Describes the run in its directory, or checks that what is there is the same run."""
+    described = {
+        "config.json": json.loads(config.to_json()),
+        "features.json": {
+            "labels": list(dataset.labels),
+            "dataset_fingerprint": dataset.fingerprint,
+            "modalities": {m: dataset.manifest["modalities"][m] for m in modalities},
+        },
+    }
+    cure = f"give another --workdir, or remove {workdir}"
+    for name, new in described.items():
+        if not (workdir / name).is_file():
+            continue
+        old = runs.read_json(workdir / name)
+        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        if changed:
+            raise UserError(f"{workdir / name}: the run there has another {', '.join(changed)}; {cure}")
+    if not workdir.is_dir():
+        workdir.mkdir(parents=True)
+    elif not (workdir / "config.json").is_file() and any(workdir.iterdir()):
+        raise UserError(f"{workdir} is not empty and holds no run of jmer's; {cure}")
+    for name, new in described.items():
+        runs.save_json(workdir / name, new)
+    runs.save_json(workdir / "environment.json", runs.environment(dataset.fingerprint))
+
+
+class _Log:
+    """One epoch's figures on the screen, in metrics.jsonl and for TensorBoard."""
+
+    def __init__(self, workdir: Path, *, after: int):
+        """Drops what an interrupted run wrote about epochs later than `after`, which come again."""
+        self._file = workdir / "metrics.jsonl"
+        lines = self._file.read_text().splitlines(keepends=True) if self._file.is_file() else []
+        whole = [line for line in lines if line.endswith("\n") and json.loads(line)["epoch"] <= after]
+        self._file.write_text("".join(whole))
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=after + 1)
+
+    def write(
+        self,
+        epoch: int,
+        *,
+        seeds: Sequence[int],
+        loss: np.ndarray,
+        dev: Sequence[dict[str, Any]],
+        progress: dict[str, Any],
+        seconds: float,
+    ) -> None:
+        with self._file.open("a") as file:
+            for i, seed in enumerate(seeds):
+                figures = {"train_loss": float(loss[i])} | {f"dev_{name}": dev[i][name] for name in metrics.SCORES}
+                file.write(json.dumps({"epoch": epoch, "seed": seed, **figures, "seconds": round(seconds, 3)}) + "\n")
+                for name, value in figures.items():
+                    self._board.add_scalar(f"seed_{seed}/{name}", value, epoch)
+        self._board.flush()
+        print(
+            f"epoch {epoch:3d}  loss {loss.mean():.4f}  dev weighted F1 {np.mean([s['weighted_f1'] for s in dev]):.4f}"
+            f"  macro-F1 {np.mean([s['macro_f1'] for s in dev]):.4f}"
+            f"  best {np.mean(progress['best_score']):.4f}  {seconds:.2f} s",
+            flush=True,
+        )
+
+    def close(self) -> None:
+        self._board.close()
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

@@ -1,0 +1,161 @@
+"""The axis legend and the values that flow through jmer.
+
+Axis legend, the only one; every docstring, shape and einsum of the package uses these letters:
+
+    B dialogues in a batch      U utterances of a dialogue (padded)   N real utterances
+    T tokens or audio samples   F video frames                        D features
+    H heads                     E edges                               R relations
+    M modalities                P speakers                            C classes
+    S seeds
+
+A mask is boolean and True means valid. Labels are integers; `UNLABELLED` marks an utterance without one.
+
+This module imports neither jax nor anything else of jmer, so that worker processes load it at once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+MODALITIES = ("text", "audio", "video")
+SPLITS = ("train", "dev", "test")
+SAMPLE_RATE = 16_000  # Hz; every waveform in jmer has it
+UNLABELLED = -1
+
+Status = Literal["ok", "degraded", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Utterance:
+    """One turn of a dialogue, as a source or a user gives it.
+
+    id: unique within its dialogue's split, such as `dia3_utt7`.
+    speaker: any name; only equality within the dialogue matters.
+    text: the transcript; empty where there is none.
+    label: name of the emotion; None where it is not known.
+    clip: video or audio file of just this utterance; None where there is none.
+    seconds: how long the transcript says the utterance lasts; None where it does not say or is not to be believed.
+    features: ready features by modality, each `[D]` float32; they are used instead of extracting that modality.
+    notes: what the source found wrong with the row, one short phrase each.
+    """
+
+    id: str
+    speaker: str
+    text: str = ""
+    label: str | None = None
+    clip: Path | None = None
+    seconds: float | None = None
+    features: Mapping[str, np.ndarray] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialogue:
+    """Utterances in the order in which they were spoken."""
+
+    id: str
+    utterances: tuple[Utterance, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """What a source gives: every split's dialogues and what it noticed about the whole.
+
+    labels: label names; an utterance's class is its label's position here.
+    splits: dialogues by split name; only the splits that exist.
+    notes: findings that belong to no single row (a missing dialogue, stray files), one sentence each.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    splits: Mapping[str, tuple[Dialogue, ...]]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Media:
+    """A decoded clip.
+
+    wave: `[T]` float32 in [-1, 1], mono at `SAMPLE_RATE`; None without an audio track.
+    frames: `[F, height, width, 3]` uint8 RGB, evenly spaced over the clip; None without a video track.
+    seconds: duration of the clip.
+    sound_only: the file is of a kind that never holds a face (wav, flac, mp3, m4a, ...), so none is missed.
+    damage: what could not be decoded, a short phrase; empty where all was well.
+    """
+
+    wave: np.ndarray | None
+    frames: np.ndarray | None
+    seconds: float
+    sound_only: bool = False
+    damage: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extracted:
+    """One utterance's features in one modality.
+
+    vector: `[D]` float32, all finite; None where the modality is absent.
+    status: `ok` also where the modality is absent by nature (an audio file has no face).
+    reason: why it is absent, degraded or failed; empty when there is nothing to say.
+    """
+
+    vector: np.ndarray | None
+    status: Status = "ok"
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """One dialogue after extraction: what a packed dataset holds, unpadded.
+
+    utterance_ids, speakers, texts: one string an utterance.
+    labels: `[U]` int32, `UNLABELLED` where not known.
+    values: modality -> `[U, D]` float32, zeros where not present.
+    present: modality -> `[U]` bool.
+    """
+
+    dialogue_id: str
+    utterance_ids: tuple[str, ...]
+    speakers: tuple[str, ...]
+    texts: tuple[str, ...]
+    labels: np.ndarray
+    values: Mapping[str, np.ndarray]
+    present: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.utterance_ids)
+
+
+class Batch(NamedTuple):
+    """Padded dialogues; a pytree of numpy or jax arrays.
+
+    features: modality -> `[B, U, D]` float32.
+    present: modality -> `[B, U]` bool; False wherever `mask` is.
+    mask: `[B, U]` bool.
+    speaker: `[B, U]` int32, numbered within the dialogue; padding is -1.
+    label: `[B, U]` int32; `UNLABELLED` where not known and in padding.
+    """
+
+    features: dict[str, Any]
+    present: dict[str, Any]
+    mask: Any
+    speaker: Any
+    label: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """A model's answer for one utterance.
+
+    label: the likeliest class.
+    probs: probability of every label; sums to 1.
+    gates: modality -> its share in the fusion, in [0, 1]; 0 for an absent modality.
+    """
+
+    utterance_id: str
+    label: str
+    probs: Mapping[str, float]
+    gates: Mapping[str, float]

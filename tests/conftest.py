@@ -1,0 +1,37 @@
+"""Settings every test runs under: strict dtypes and ranks, warnings as errors, two simulated devices."""
+
+import os
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# The shapes of the tests are so small that compiling them is all the time they take: no optimisation, and each
+# program once for the whole suite.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0")
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+_CACHE = tempfile.TemporaryDirectory(prefix="jmer-tests-xla-")
+jax.config.update("jax_compilation_cache_dir", _CACHE.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's root folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real data and weights for development; never part of the project."""
+    folder = Path(os.environ.get("JMER_SHARED", ROOT.parent / "shared"))
+    if not (folder / "datasets").is_dir():
+        pytest.skip(f"needs the development data: no {folder} (set JMER_SHARED to where it is)")
+    return folder

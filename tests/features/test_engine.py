@@ -1,0 +1,428 @@
+"""The extraction engine: order, row statuses, cache, interruption, bounds, and the same values in process."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import av
+import fakes
+import numpy as np
+import pytest
+
+from jmer.errors import UserError
+from jmer.features import clips, engine
+from jmer.features.cache import Cache
+from jmer.features.extractor import Extractor
+from jmer.types import SAMPLE_RATE, UNLABELLED, Corpus, Dialogue, Extracted, Media, Utterance
+
+EXTRACTORS: dict[str, Extractor] = {"text": fakes.Letters(), "audio": fakes.Loudness(), "video": fakes.Colour()}
+
+
+def write_clip(path: Path, *, sound: bool = True, pictures: bool = True, seconds: float = 1.0) -> Path:
+    rng = np.random.default_rng(len(path.name))
+    shades = np.linspace(0, 255, round(10 * seconds)) if pictures else ()
+    samples = rng.integers(-9000, 9000, (1, round(SAMPLE_RATE * seconds))).astype(np.int16)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=10) if pictures else None
+        audio = (
+            container.add_stream("pcm_s16le" if path.suffix == ".wav" else "aac", rate=SAMPLE_RATE) if sound else None
+        )
+        if video is not None:
+            video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+            for shade in shades:
+                frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), shade, np.uint8))
+                container.mux(video.encode(frame))
+            container.mux(video.encode(None))
+        if audio is not None:
+            frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+            frame.sample_rate = SAMPLE_RATE
+            container.mux(audio.encode(frame))
+            container.mux(audio.encode(None))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    write_clip(folder / "good.mp4")
+    write_clip(folder / "other.mp4", seconds=2.0)
+    write_clip(folder / "mute.mp4", sound=False)
+    write_clip(folder / "blind.mp4", pictures=False)
+    write_clip(folder / "sound.wav", pictures=False)
+    write_clip(folder / "long.mp4", seconds=30.0)
+    (folder / "words.mp4").write_text("this is no clip\n" * 100)
+    (folder / "cut.mp4").write_bytes((folder / "other.mp4").read_bytes()[:-3000])
+    return folder
+
+
+# utterance -> modalities present, status, reason
+CASES: dict[str, tuple[dict, str, str, str]] = {
+    "whole": ({"clip": "good.mp4"}, "text audio video", "ok", ""),
+    "no-text": ({"clip": "other.mp4", "text": " "}, "audio video", "ok", ""),
+    "only-text": ({}, "text", "ok", ""),
+    "sound": ({"clip": "sound.wav"}, "text audio", "ok", ""),
+    "mute": ({"clip": "mute.mp4"}, "text video", "degraded", "audio: no audio track"),
+    "blind": ({"clip": "blind.mp4"}, "text audio", "degraded", "video: no video track"),
+    "miscut": (
+        {"clip": "long.mp4", "seconds": 2.0},
+        "text",
+        "degraded",
+        "audio, video: mis-cut clip: lasts 30.1 s where the transcript says 2.0 s",
+    ),
+    "not-miscut": ({"clip": "long.mp4", "seconds": 25.0}, "text audio video", "ok", ""),
+    "words": ({"clip": "words.mp4"}, "text", "failed", "audio, video: cannot be opened"),
+    "cut": ({"clip": "cut.mp4"}, "text", "failed", "audio, video: cannot be opened"),
+    "gone": ({"clip": "gone.mp4"}, "text", "failed", "audio, video: cannot be opened: No such file"),
+    "noted": ({"notes": ("clip missing: x.mp4",)}, "text", "failed", "clip missing: x.mp4"),
+    "times": (
+        {"clip": "good.mp4", "notes": ("ends before it starts",)},
+        "text audio video",
+        "ok",
+        "ends before it starts",
+    ),
+    "cut-text": ({"text": "LONG"}, "text", "degraded", "text: text cut"),
+    "nothing": ({"text": "", "notes": ("odd times",)}, "", "failed", "odd times; nothing to extract"),
+    "ready": ({"features": {"audio": np.array([7, 8, 9])}, "clip": "good.mp4"}, "text audio video", "ok", ""),
+    "only-ready": ({"features": {"video": np.ones(3)}, "text": ""}, "video", "ok", ""),
+}
+
+
+def utterance(name: str, folder: Path) -> Utterance:
+    given: dict[str, Any] = {"text": f"{name} says something"} | CASES[name][0]
+    if "clip" in given:
+        given["clip"] = folder / given["clip"]
+    return Utterance(id=name, speaker="a", label="joy", **given)
+
+
+def corpus_of(utterances: list[Utterance], *, per_dialogue: int = 4) -> Corpus:
+    dialogues = [
+        Dialogue(id=f"d{i}", utterances=tuple(utterances[i : i + per_dialogue]))
+        for i in range(0, len(utterances), per_dialogue)
+    ]
+    return Corpus(
+        name="c", labels=("anger", "joy"), splits={"train": tuple(dialogues[:-1]), "dev": tuple(dialogues[-1:])}
+    )
+
+
+def extract(
+    corpus: Corpus, root: Path, extractors=EXTRACTORS, *, workers: int = 1, **kwargs
+) -> list[engine.Extraction]:
+    paths = {u.clip for ds in corpus.splits.values() for d in ds for u in d.utterances if u.clip}
+    digests = {path: clips.digest(path) for path in paths}
+    return list(engine.extract(corpus, extractors, digests=digests, cache=Cache(root), workers=workers, **kwargs))
+
+
+def flat(extractions: list[engine.Extraction]) -> dict[str, dict[str, Extracted]]:
+    pairs = [zip(e.dialogue.utterances, e.results, strict=True) for e in extractions]
+    return {u.id: dict(results) for pair in pairs for u, results in pair}
+
+
+def same(a: dict[str, dict[str, Extracted]], b: dict[str, dict[str, Extracted]]) -> bool:
+    def key(results):
+        return {
+            name: {m: (None if e.vector is None else e.vector.tobytes(), e.status, e.reason) for m, e in result.items()}
+            for name, result in results.items()
+        }
+
+    return key(a) == key(b)
+
+
+@pytest.fixture(scope="module")
+def everything(folder: Path, tmp_path_factory: pytest.TempPathFactory):
+    """All cases through the pool, with the cache that this filled."""
+    root = tmp_path_factory.mktemp("cache")
+    corpus = corpus_of([utterance(name, folder) for name in CASES])
+    return corpus, extract(corpus, root, workers=2), root
+
+
+def test_dialogues_come_in_order(everything):
+    corpus, extractions, _ = everything
+    expected = [(split, dialogue) for split, dialogues in corpus.splits.items() for dialogue in dialogues]
+    assert [(e.split, e.dialogue) for e in extractions] == expected
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_row_status_and_reason(everything, name: str):
+    _, extractions, _ = everything
+    _, present, status, reason = CASES[name]
+    results = flat(extractions)[name]
+    assert " ".join(m for m in ("text", "audio", "video") if results[m].vector is not None) == present
+    given = next(u for e in extractions for u in e.dialogue.utterances if u.id == name)
+    got_status, got_reason = engine.row_of(given, results)
+    assert got_status == status
+    assert got_reason.startswith(reason)
+    assert bool(got_reason) == bool(reason)
+    assert "\n" not in got_reason
+    assert str(given.clip) not in got_reason
+
+
+def test_workers_do_without_jax(everything):
+    _, extractions, _ = everything
+    for name in ("whole", "sound"):
+        vector = flat(extractions)[name]["audio"].vector
+        assert vector is not None
+        assert not vector[2]
+
+
+def test_ready_features_come_first(everything):
+    _, extractions, _ = everything
+    vector = flat(extractions)["ready"]["audio"].vector
+    assert vector is not None
+    np.testing.assert_array_equal(vector, np.array([7, 8, 9], np.float32))
+    assert vector.dtype == np.float32
+
+
+def test_one_dialogue_in_process_gives_the_same(everything, folder: Path):
+    _, extractions, _ = everything
+    names = [name for name in CASES if CASES[name][2] != "failed"]
+    features = engine.extract_dialogue(
+        Dialogue(id="d", utterances=tuple(utterance(name, folder) for name in names)), EXTRACTORS, labels=("joy",)
+    )
+    assert features.utterance_ids == tuple(names)
+    assert features.labels.tolist() == [0] * len(names)
+    pooled = flat(extractions)
+    for i, name in enumerate(names):
+        for modality in EXTRACTORS:
+            expected = pooled[name][modality].vector
+            assert features.present[modality][i] == (expected is not None)
+            got = features.values[modality][i]
+            if modality == "audio" and expected is not None and name != "ready":
+                got, expected = got[:2], expected[:2]  # the third tells about the process
+            np.testing.assert_allclose(got, 0 if expected is None else expected, rtol=1e-6)
+
+
+def test_prediction_refuses_an_unreadable_clip(folder: Path):
+    with pytest.raises(UserError, match=r"d words: .*words.mp4: cannot be opened"):
+        engine.extract_dialogue(Dialogue(id="d", utterances=(utterance("words", folder),)), EXTRACTORS)
+
+
+def test_ready_features_alone_need_no_extractor():
+    dialogue = Dialogue(
+        id="d",
+        utterances=(
+            Utterance(id="u0", speaker="a", features={"audio": np.ones(7)}),
+            Utterance(id="u1", speaker="b", text="hi there"),
+        ),
+    )
+    features = engine.extract_dialogue(dialogue, {"text": fakes.Letters()}, dims={"audio": 7})
+    assert features.values["audio"].tolist() == [[1.0] * 7, [0.0] * 7]
+    assert features.present["audio"].tolist() == [True, False]
+    assert features.present["text"].tolist() == [False, True]
+    assert features.labels.tolist() == [UNLABELLED] * 2
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ({"audio": np.ones(4)}, r"d u: ready audio features have shape \[4\]; expected \[3\]"),
+        ({"audio": np.array([1, np.nan, 2])}, "all finite"),
+        ({"video": np.ones(4)}, "d u: ready video features, but video is not used"),
+    ],
+)
+def test_ready_features_that_do_not_fit(features: dict, message: str):
+    dialogue = Dialogue(id="d", utterances=(Utterance(id="u", speaker="a", features=features),))
+    with pytest.raises(UserError, match=message):
+        engine.extract_dialogue(dialogue, {"audio": fakes.Loudness()})
+
+
+@pytest.mark.parametrize(
+    ("decoded", "expected"),
+    [
+        (
+            Media(wave=np.ones(900, np.float32), frames=None, seconds=1, damage="3 packets could not be decoded"),
+            {
+                "audio": (True, "degraded", "3 packets could not be decoded"),
+                "video": (False, "degraded", "3 packets could not be decoded; no video track"),
+            },
+        ),
+        (
+            Media(wave=np.ones(0, np.float32), frames=None, seconds=0, sound_only=True),
+            {"audio": (False, "degraded", "no audio track"), "video": (False, "ok", "sound only")},
+        ),
+    ],
+)
+def test_damage_found_while_decoding(decoded: Media, expected: dict, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(clips.media, "decode", lambda *_, **__: decoded)
+    tracks = {m: e for m, e in EXTRACTORS.items() if m != "text"}
+    prepared = clips.prepare(Path("x"), tracks, seconds_expected=None)
+    assert {m: (p.payload is not None, p.status, p.reason) for m, p in prepared.items()} == expected
+
+
+def test_unknown_label_is_named():
+    dialogue = Dialogue(id="d", utterances=(Utterance(id="u", speaker="a", text="x", label="jog"),))
+    with pytest.raises(UserError, match="d u: label 'jog' is not in the set"):
+        engine.extract_dialogue(dialogue, {"text": fakes.Letters()}, labels=("anger", "joy"))
+
+
+def test_features_that_are_not_finite_are_absent(folder: Path):
+    dialogue = Dialogue(id="d", utterances=(utterance("whole", folder),))
+    features = engine.extract_dialogue(dialogue, {"audio": fakes.Nan()}, labels=("joy",))
+    assert not features.present["audio"].any()
+    assert not features.values["audio"].any()
+
+
+class NoPool:
+    """In place of worker processes: works when the result is asked for, and counts."""
+
+    def __init__(self):
+        self.clips: list[str] = []
+
+    def submit(self, function: Callable, clip: Path, *args, **kwargs) -> Future:
+        self.clips.append(clip.name)
+        future: Future = Future()
+        future.set_result(function(clip, *args, **kwargs))
+        return future
+
+    def shutdown(self, **_):
+        pass
+
+
+@pytest.fixture
+def no_pool(monkeypatch: pytest.MonkeyPatch) -> NoPool:
+    pool = NoPool()
+    monkeypatch.setattr(engine.clips, "pool", lambda workers: pool)
+    return pool
+
+
+def test_second_run_decodes_only_what_failed(everything, no_pool: NoPool):
+    corpus, extractions, root = everything
+    again = extract(corpus, root)
+    assert same(flat(again), flat(extractions))
+    assert sorted(no_pool.clips) == ["cut.mp4", "gone.mp4", "words.mp4"]
+
+
+def test_same_clip_elsewhere_is_known_by_its_content(everything, folder: Path, tmp_path: Path, no_pool: NoPool):
+    _, _, root = everything
+    shutil.copy(folder / "good.mp4", tmp_path / "renamed.mp4")
+    extract(corpus_of([Utterance(id="u", speaker="a", clip=tmp_path / "renamed.mp4")]), root)
+    assert no_pool.clips == []
+    with (tmp_path / "renamed.mp4").open("ab") as file:
+        file.write(b"\0\0\0\x08free")
+    extract(corpus_of([Utterance(id="u", speaker="a", clip=tmp_path / "renamed.mp4")]), root)
+    assert no_pool.clips == ["renamed.mp4"]
+
+
+def test_only_missing_modalities_are_computed(folder: Path, tmp_path: Path, no_pool: NoPool):
+    corpus = corpus_of([utterance("whole", folder)])
+    first = flat(extract(corpus, tmp_path, {"audio": fakes.Loudness()}))["whole"]
+    assert set(first) == {"audio"}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    both = flat(extract(corpus, tmp_path, EXTRACTORS))["whole"]
+    assert all(result.vector is not None for result in both.values())
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+
+
+def test_interrupted_run_goes_on_where_it_was(folder: Path, tmp_path: Path, no_pool: NoPool):
+    utterances = []
+    for i in range(12):
+        clip = tmp_path / f"{i}.mp4"  # each with another content
+        clip.write_bytes((folder / "good.mp4").read_bytes() + b"\0\0\0\x09free" + bytes([i]))
+        utterances.append(Utterance(id=f"u{i}", speaker="a", clip=clip, text=f"text {i}"))
+    corpus = corpus_of(utterances)
+    unbroken = flat(extract(corpus, tmp_path / "unbroken"))
+    no_pool.clips.clear()
+    features = 0
+
+    def interrupt(done: int):
+        nonlocal features
+        features += done
+        if features > 15:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(corpus, tmp_path / "cache", progress=interrupt)
+    begun = len(no_pool.clips)
+    no_pool.clips.clear()
+    assert same(flat(extract(corpus, tmp_path / "cache")), unbroken)
+    # Again only those whose frames waited for a full batch or that were being decoded: 3 and 2 at the most.
+    assert 12 - begun <= len(no_pool.clips) <= 12 - begun + 5
+    assert begun >= 5
+
+
+def test_however_long_the_corpus_only_so_much_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(engine, "_OPEN_UTTERANCES", 10)
+    begun = 0
+    sizes = [3, 25, 1, 30, 2, 2]  # some longer than the bound
+    names = iter(range(1000))
+    dialogues = [
+        Dialogue(
+            id=f"d{i}", utterances=tuple(Utterance(id=f"u{next(names)}", speaker="a", text=f"x {i}") for _ in range(n))
+        )
+        for i, n in enumerate(sizes)
+    ]
+    corpus = Corpus(name="c", labels=(), splits={"train": tuple(dialogues)})
+
+    def progress(_):
+        nonlocal begun
+        begun += 1
+
+    handed = 0
+    stream = engine.extract(
+        corpus, {"text": fakes.Letters()}, digests={}, cache=Cache(tmp_path), workers=1, progress=progress
+    )
+    for i, extraction in enumerate(stream):
+        handed += len(extraction.results)
+        assert extraction.dialogue == dialogues[i]
+        open_now = begun - handed
+        assert open_now <= 2 * 10 + 5
+    assert handed == sum(sizes)
+
+
+def test_clips_in_flight_are_bounded(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pending: list[tuple[Future, Callable]] = []
+    most = 0
+
+    class Slow(NoPool):
+        def submit(self, function: Callable, clip: Path, *args, **kwargs) -> Future:
+            nonlocal most
+            future: Future = Future()
+            pending.append((future, lambda: function(clip, *args, **kwargs)))
+            most = max(most, len(pending))
+            return future
+
+    def finish_one(futures, return_when):
+        future, work = pending.pop(0)
+        future.set_result(work())
+        return {future}, set(futures) - {future}
+
+    monkeypatch.setattr(engine.clips, "pool", lambda workers: Slow())
+    monkeypatch.setattr(engine, "wait", finish_one)
+    utterances = [Utterance(id=f"u{i}", speaker="a", clip=folder / "good.mp4", seconds=float(i + 1)) for i in range(15)]
+    assert len(flat(extract(corpus_of(utterances), tmp_path, workers=3))) == 15
+    assert most == 6
+
+
+def test_worker_that_dies_is_an_error_that_names_the_clip(folder: Path, tmp_path: Path):
+    corpus = corpus_of([utterance("whole", folder)])
+    with pytest.raises(UserError, match=r"a worker process died while decoding .*good.mp4"):
+        extract(corpus, tmp_path, {"audio": fakes.Crash()})
+
+
+def test_workers_end_when_the_main_process_is_killed(tmp_path: Path):
+    script = (
+        "import os, sys, time\n"
+        "from jmer.features import clips\n"
+        "if __name__ == '__main__':\n"
+        "    pool = clips.pool(1)\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    time.sleep(100)\n"
+    )
+    file = tmp_path / "main.py"
+    file.write_text(script)
+    with subprocess.Popen([sys.executable, str(file)], stdout=subprocess.PIPE, text=True) as main:
+        assert main.stdout is not None
+        worker = int(main.stdout.readline())
+        main.send_signal(signal.SIGKILL)
+    for _ in range(100):
+        if not Path(f"/proc/{worker}").exists() or Path(f"/proc/{worker}/stat").read_text().split()[2] == "Z":
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the worker outlived its main process")

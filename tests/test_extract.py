@@ -1,0 +1,277 @@
+"""The extraction command: datasets, tables of rows, exit codes, resuming."""
+
+import csv
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jmer import cli, extract, pack
+
+CLIPS = ("dia0_utt0", "dia0_utt1", "dia1_utt0", "dia1_utt1", "dia2_utt0")
+
+
+@pytest.fixture(scope="module")
+def clips(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few clips of the sample corpus, one that is damaged, and a sound file."""
+    folder = tmp_path_factory.mktemp("clips")
+    for name in CLIPS:
+        shutil.copy(root / "data" / "sample" / "train_splits" / f"{name}.mp4", folder)
+    (folder / "broken.mp4").write_bytes((folder / "dia0_utt0.mp4").read_bytes()[:5000])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def write_table(path: Path, rows: list[dict[str, str]]) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["dialogue", "utterance", "speaker", "text", "label", "split", "clip"])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def rows_of(clips: Path, *names: str, split: str = "train") -> list[dict[str, str]]:
+    return [
+        {
+            "dialogue": f"{split}{i // 3}",
+            "utterance": str(i),
+            "speaker": "ab"[i % 2],
+            "text": f"this is {name}",
+            "label": ("joy", "anger")[i % 2],
+            "split": split,
+            "clip": str(clips / f"{name}.mp4") if name else "",
+        }
+        for i, name in enumerate(names)
+    ]
+
+
+@pytest.fixture
+def run(root: Path, cache: Path, capfd: pytest.CaptureFixture[str]):
+    def run(*arguments: object, config: str = "lite") -> tuple[int, str, str]:
+        argv = [f"--config={root / 'configs' / 'extract' / config}.py", f"--config.cache={cache}", *map(str, arguments)]
+        code = cli.run(extract.main, ["--config.workers=1", "--config.video.frames=2", *argv])
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+
+
+def test_table_with_clips_becomes_a_dataset(clips: Path, tmp_path: Path, run):
+    rows = rows_of(clips, *CLIPS[:3], "") + rows_of(clips, CLIPS[3], "broken", "gone", split="dev")
+    table = write_table(tmp_path / "mine.csv", rows)
+    out = tmp_path / "out"
+    arguments = ("--config.source=table", f"--config.root={table}", f"--config.out={out}")
+    code, printed, _ = run(*arguments)
+    assert code == 0
+    for line in ("train          4         0       0       4", "dev            1         0       2       3"):
+        assert line in printed
+    assert "failed     1 x dev dev0_2: clip missing" in printed
+    assert "failed     1 x dev dev0_1: audio, video: cannot be opened" in printed
+
+    dataset = pack.load(out)
+    assert dataset.labels == ("anger", "joy")
+    assert dict(dataset.dims) == {"text": 1036, "audio": 215, "video": 526}
+    train, dev = dataset.split("train"), dataset.split("dev")
+    assert [dialogue.utterance_ids for dialogue in train] == [("train0_0", "train0_1", "train0_2"), ("train1_3",)]
+    assert train[0].labels.tolist() == [1, 0, 1]
+    assert train[0].present["video"].all()
+    assert train[1].present["text"].all()
+    assert not train[1].present["audio"].any()
+    assert dev[0].present["audio"].tolist() == [True, False, False]
+    assert dev[0].present["text"].all()  # text and label stay
+    assert dev[0].labels.tolist() == [1, 0, 1]
+    statuses = [(row["utterance"], row["status"]) for row in dataset.manifest["rows"]]
+    assert statuses[-3:] == [("dev0_0", "ok"), ("dev0_1", "failed"), ("dev0_2", "failed")]
+
+    # The same again: nothing to do. With --strict the failed rows count.
+    before = hashes(out)
+    code, printed, _ = run(*arguments, "--strict")
+    assert code == 3
+    assert "already holds this dataset" in printed
+    assert hashes(out) == before
+
+    # Another text: replaced. Damaged: made again, the same.
+    rows[0]["text"] = "another text"
+    write_table(table, rows)
+    code, printed, _ = run(*arguments)
+    assert (code, "already" in printed) == (0, False)
+    after = hashes(out)
+    assert after != before
+    shard = next(out.glob("*train*record*"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    code, printed, _ = run(*arguments)
+    assert (code, "is damaged" in printed) == (0, True)
+    assert hashes(out) == after
+
+
+def test_modality_that_no_utterance_has_is_left_out(tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    table = write_table(tmp_path / "words.csv", rows_of(tmp_path, "", ""))
+    code, printed, _ = run("--config.source=table", f"--config.root={table}", "--config.video.model=none")
+    assert code == 0
+    assert "audio: absent: no utterance has it: no clip (2)" in printed
+    assert "video: absent: switched off by video.model=none" in printed
+    dataset = pack.load(tmp_path / "data" / "packed" / "words-lite-lite-none")
+    assert list(dataset.dims) == ["text"]
+    assert dataset.manifest["modalities"]["audio"]["extractor"] is None
+    assert [row["reason"] for row in dataset.manifest["rows"]] == ["", ""]
+
+
+def test_columns_of_another_name(tmp_path: Path, run):
+    table = tmp_path / "t.csv"
+    table.write_text("Dialogue,utterance,speaker,text,Emotion,split\n1,1,a,hello,glad,train\n")
+    arguments = ["--config.source=table", f"--config.root={table}", f"--config.out={tmp_path / 'out'}"]
+    renamed = ["--config.columns.label=Emotion", "--config.columns.dialogue=Dialogue", "--config.labels=sad,glad"]
+    assert run(*arguments, *renamed)[0] == 0
+    assert pack.load(tmp_path / "out").labels == ("sad", "glad")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.source=iemocap"], "config field 'source' is 'iemocap'; expected sample, meld or table"),
+        (["--config.source=table"], "config.source=table needs the CSV: --config.root=FILE.csv"),
+        (["--config.source=meld", "--config.root=/no/such"], "/no/such"),
+        (["--config.labels=a,b"], "config.columns and config.labels are for --config.source=table"),
+        (["--config.audio.model=wav2vec"], "config field 'audio.model' is 'wav2vec'; expected lite or none"),
+        (["--config.text.model="], "config field 'text.model' is ''; expected lite, none or a directory or hub id"),
+        (["--config.text.model=/no/such/dir"], "no directory /no/such/dir"),
+        (
+            [f"--config.{m}.model=none" for m in ("text", "audio", "video")],
+            "are all none, so there is nothing to extract",
+        ),
+        (["--config.lrr=1"], "config has no field 'lrr'"),
+        (["--config.video.frames=0"], "video.frames is 0; expected at least 1"),
+    ],
+)
+def test_one_line_errors(run, arguments: list[str], message: str):
+    code, out, err = run(*arguments)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1
+    assert message in err
+    assert out == ""
+
+
+def test_folder_that_holds_something_else_is_left_alone(tmp_path: Path, run):
+    (tmp_path / "thesis.tex").write_text("")
+    code, _, err = run(f"--config.out={tmp_path}")
+    assert code == 2
+    assert f"{tmp_path} exists and is not a dataset of jmer's" in err
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_encoder_from_a_folder(tmp_path: Path, run, shared: Path):
+    table = write_table(tmp_path / "words.csv", rows_of(tmp_path, "", "", "", ""))
+    code, printed, err = run(
+        "--config.source=table",
+        f"--config.root={table}",
+        f"--config.out={tmp_path / 'out'}",
+        f"--config.text.model={shared / 'weights' / 'minilm-l6-v2'}",
+        config="hf",
+    )
+    assert code == 0
+    assert "text: 384 features" in printed
+    assert "Some weights" not in err
+    described = pack.load(tmp_path / "out").manifest["modalities"]["text"]
+    assert described["extractor"]["options"]["model"] == str(shared / "weights" / "minilm-l6-v2")
+    assert len(described["extractor"]["weights"]) == 64
+
+
+def start(root: Path, *arguments: object) -> subprocess.Popen[str]:
+    config = root / "configs" / "extract" / "lite.py"
+    return subprocess.Popen(
+        [sys.executable, "-m", "jmer.extract", f"--config={config}", *map(str, arguments)],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
+def test_stopped_run_goes_on_and_writes_the_same(clips: Path, tmp_path: Path, root: Path, run, stop: signal.Signals):
+    table = write_table(tmp_path / "t.csv", rows_of(clips, *CLIPS))
+    arguments = ["--config.source=table", f"--config.root={table}", "--config.video.frames=2", "--config.workers=1"]
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    arguments_here = [*arguments, f"--config.out={out}", f"--config.cache={cache}"]
+    process = start(root, *arguments_here)
+    for _ in range(1200):  # until something is done
+        if any(cache.glob("audio-*/*/*")) or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    process.send_signal(stop)
+    _, err = process.communicate(timeout=60)
+    if process.returncode == 0:
+        pytest.skip("it was done before it could be stopped")
+    assert process.returncode == (75 if stop == signal.SIGTERM else -signal.SIGKILL)
+    if stop == signal.SIGTERM:
+        assert "interrupted; what is done is kept" in err.splitlines()[-1]
+    assert not out.exists()
+    kept = {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.is_file() and path.name[0] != "."}
+    assert kept
+    assert run(*arguments_here)[0] == 0
+    assert all(path.stat().st_mtime_ns == at for path, at in kept.items())  # nothing was computed twice
+    assert run(*arguments, f"--config.out={tmp_path / 'again'}")[0] == 0
+    assert hashes(out) == hashes(tmp_path / "again")
+
+
+def test_two_processes_share_a_cache(clips: Path, tmp_path: Path, root: Path):
+    table = write_table(tmp_path / "t.csv", rows_of(clips, *CLIPS))
+    arguments = ["--config.source=table", f"--config.root={table}", "--config.video.model=none", "--config.workers=1"]
+    outs = [tmp_path / name for name in ("a", "b")]
+    processes = [start(root, *arguments, f"--config.cache={tmp_path / 'cache'}", f"--config.out={out}") for out in outs]
+    for process in processes:
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+    assert hashes(outs[0]) == hashes(outs[1])
+
+
+def test_same_features_as_in_process(clips: Path, tmp_path: Path, run):
+    from jmer.features import engine, registry
+    from jmer.types import Dialogue, Utterance
+
+    table = write_table(tmp_path / "t.csv", rows_of(clips, *CLIPS[:2]))
+    assert run("--config.source=table", f"--config.root={table}", f"--config.out={tmp_path / 'out'}")[0] == 0
+    dataset = pack.load(tmp_path / "out")
+    (packed,) = dataset.split("train")
+    extractors = {m: registry.build(dataset.manifest["modalities"][m]["extractor"]) for m in dataset.dims}
+    utterances = [
+        Utterance(id=str(i), speaker="a", text=f"this is {name}", clip=clips / f"{name}.mp4")
+        for i, name in enumerate(CLIPS[:2])
+    ]
+    features = engine.extract_dialogue(Dialogue(id="d", utterances=tuple(utterances)), extractors)
+    for modality in dataset.dims:
+        assert features.present[modality].all()
+        np.testing.assert_allclose(features.values[modality], packed.values[modality], atol=2e-4)
+
+
+def test_command_line_error_is_one_line(root: Path):
+    process = start(root, "--config.lrr=1")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert err.startswith("error: config has no field 'lrr'")
+
+
+def test_sample_without_options_is_what_train_takes(root: Path, monkeypatch: pytest.MonkeyPatch):
+    config = extract.default_config()
+    assert config.to_dict() == cli.load_config(root / "configs" / "extract" / "lite.py").to_dict()
+    monkeypatch.chdir(root)
+    assert os.fspath(extract.default_out(config, extract.load_source(config))) == "data/packed/sample-lite-lite-lite"

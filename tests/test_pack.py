@@ -1,0 +1,97 @@
+import json
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+import tiny
+
+from jmer import pack
+from jmer.errors import UserError
+
+
+def files(folder):
+    return {f.name: f.read_bytes() for f in folder.iterdir()}
+
+
+def test_what_was_written_is_read_and_tfds_reads_it_too(tmp_path):
+    out = tiny.write_dataset(tmp_path / "d", rows=[{"split": "train", "status": "ok"}], notes=["a note"])
+    dataset = pack.load(out)
+    assert dataset.labels == tiny.LABELS
+    assert dataset.dims == tiny.DIMS
+    assert dataset.manifest["splits"]["test"] == {"dialogues": 3, "utterances": 18}
+    for found, expected in zip(dataset.split("test"), tiny.dialogues([6, 11, 1], seed=3), strict=True):
+        assert (found.dialogue_id, found.utterance_ids) == (expected.dialogue_id, expected.utterance_ids)
+        assert (found.speakers, found.texts) == (expected.speakers, expected.texts)
+        np.testing.assert_array_equal(found.labels, expected.labels)
+        for m in tiny.DIMS:
+            np.testing.assert_array_equal(found.values[m], expected.values[m])
+            np.testing.assert_array_equal(found.present[m], expected.present[m])
+    source = tfds.builder_from_directory(out).as_data_source("train")
+    assert len(source) == 10
+    assert source[1]["values"]["audio"].shape == (7, 5)
+
+
+def test_bytes_are_the_same_each_time(tmp_path):
+    assert files(tiny.write_dataset(tmp_path / "a")) == files(tiny.write_dataset(tmp_path / "b"))
+
+
+def test_an_absent_modality_is_left_out(tmp_path):
+    absent = {"dim": 0, "extractor": None, "fingerprint": "", "reason": "no clips"}
+    modalities = {m: tiny.modality(m) for m in tiny.DIMS} | {"video": absent}
+    dataset = pack.load(tiny.write_dataset(tmp_path / "d", modalities=modalities))
+    assert list(dataset.dims) == ["text", "audio"]
+    assert set(dataset.split("dev")[0].values) == {"text", "audio"}
+
+
+def test_a_flipped_bit_is_found(tmp_path):
+    out = tiny.write_dataset(tmp_path / "d")
+    shard = next(out.glob("*train*"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 3] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(UserError, match=shard.name):
+        pack.load(out)
+    shard.unlink()
+    with pytest.raises(UserError, match="missing"):
+        pack.load(out)
+
+
+def test_another_schema_version_is_refused(tmp_path):
+    out = tiny.write_dataset(tmp_path / "d")
+    manifest = json.loads((out / pack.MANIFEST).read_text())
+    (out / pack.MANIFEST).write_text(json.dumps(manifest | {"schema_version": 99}))
+    with pytest.raises(UserError, match=r"schema_version is 99.*reads 1.*jmer\.extract"):
+        pack.load(out)
+    (out / pack.MANIFEST).write_text("{}")
+    with pytest.raises(UserError, match="not a dataset manifest"):
+        pack.load(out)
+
+
+def test_what_is_not_a_dataset_is_never_replaced(tmp_path):
+    precious = tmp_path / "d" / "thesis.txt"
+    precious.parent.mkdir()
+    precious.write_text("...")
+    with pytest.raises(UserError, match="not a dataset"):
+        tiny.write_dataset(tmp_path / "d")
+    assert precious.is_file()
+
+
+def test_a_failed_write_leaves_the_old_dataset_and_no_litter(tmp_path):
+    out = tiny.write_dataset(tmp_path / "d")
+    before = files(out)
+
+    def broken():
+        yield tiny.dialogues([3])[0]
+        raise RuntimeError("the power is out")
+
+    with pytest.raises(RuntimeError):
+        tiny.write_dataset(out, splits={"train": broken()})
+    assert files(out) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["d"]
+
+
+def test_missing_dataset_and_split(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere does not exist.*jmer\.extract"):
+        pack.load(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="no split 'other' \\(it has train, dev, test\\)"):
+        pack.load(tiny.write_dataset(tmp_path / "d")).split("other")

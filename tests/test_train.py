@@ -1,0 +1,202 @@
+"""Training end to end on a tiny dataset: resume, determinism, seeds, and what is refused."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+import jmer
+from jmer import checkpoint, cli, evaluate, pack, runs, train
+from jmer.types import UNLABELLED
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _optax():
+    """Optax raises a float to an integer power, which strict promotion forbids; our own code is strict elsewhere."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return tiny.write_dataset(tmp_path_factory.mktemp("data") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def trained(dataset, tmp_path_factory):
+    """Two seeds, four epochs, never interrupted."""
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    train.train(tiny.config(dataset, seeds=2), workdir)
+    return workdir
+
+
+def assert_same(a, b, **tolerance):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, **({"rtol": 0, "atol": 0} | tolerance))
+
+
+def state_of(workdir):
+    """All that the last checkpoint holds, as it was saved."""
+    checkpoints = checkpoint.Checkpoints(workdir / "checkpoints")
+    epoch = checkpoints.latest()
+    return checkpoints.restore(epoch, state=None, best=None)
+
+
+def lines_of(workdir):
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def test_it_learns(trained):
+    lines = lines_of(trained)
+    assert [(line["epoch"], line["seed"]) for line in lines] == [(e, s) for e in (1, 2, 3, 4) for s in (0, 1)]
+    assert lines[-1]["train_loss"] < lines[0]["train_loss"]
+    assert {"config.json", "features.json", "environment.json", "tensorboard"} <= {p.name for p in trained.iterdir()}
+
+
+@pytest.mark.parametrize("when", ["before", "after", "without its hashes"])
+def test_killed_and_run_again_it_ends_with_the_same_parameters(dataset, trained, tmp_path, monkeypatch, when):
+    config, save = tiny.config(dataset, seeds=2), checkpoint.Checkpoints.save
+
+    def killed(self, epoch, **parts):
+        if when != "before" or epoch != 3:
+            save(self, epoch, **parts)
+        if epoch == 3:
+            if when == "without its hashes":
+                (self.folder / "3.sha256.json").unlink()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint.Checkpoints, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train.train(config, tmp_path / "run")
+    monkeypatch.setattr(checkpoint.Checkpoints, "save", save)
+    train.train(config, tmp_path / "run")
+    assert_same(state_of(tmp_path / "run"), state_of(trained))
+    assert lines_of(tmp_path / "run") == lines_of(trained)
+
+
+def test_a_seed_alone_is_the_same_as_in_company(dataset, trained, tmp_path):
+    train.train(tiny.config(dataset, seed=1), tmp_path / "run")
+    alone, together = runs.load(tmp_path / "run"), runs.load(trained)
+    assert_same(jax.tree.map(lambda x: x[0], alone.params), jax.tree.map(lambda x: x[1], together.params), atol=1e-5)
+    assert not np.allclose(*jax.tree.leaves(together.params)[0])  # and seeds differ
+
+
+def test_evaluation_chooses_the_best_epoch_and_writes_its_files(dataset, trained, capsys):
+    assert cli.run(evaluate.main, [f"--workdir={trained}", "--split=dev"]) == 0
+    result = json.loads((trained / "eval/dev/metrics.json").read_text())
+    best = [max(x["dev_weighted_f1"] for x in lines_of(trained) if x["seed"] == seed) for seed in (0, 1)]
+    np.testing.assert_allclose(result["weighted_f1"]["values"], best, atol=1e-12)
+    assert result["weighted_f1"]["mean"] == pytest.approx(np.mean(best))
+    assert result["weighted_f1"]["std"] == pytest.approx(np.std(best, ddof=1))
+    labels = np.concatenate([d.labels for d in pack.load(dataset).split("dev")])
+    assert result["n"] == (labels != UNLABELLED).sum() == np.sum(result["confusion_matrix"])
+    assert result["labels"] == list(result["per_class"]) == list(tiny.LABELS)
+    assert (trained / "eval/dev/confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
+    rows = (trained / "eval/dev/predictions.csv").read_text().splitlines()
+    assert len(rows) == 1 + len(labels)
+    assert "weighted F1" in capsys.readouterr().out
+
+
+def test_prediction_equals_evaluation_whatever_the_mapping(dataset, trained):
+    run, predictor = runs.load(trained), jmer.load(trained)
+    split = pack.load(dataset).split("test")
+    probs = evaluate.predict_features(run, split)[1][0][0]
+    d = split[1]
+    given = [
+        {"speaker": speaker, "features": {m: d.values[m][i] for m in tiny.DIMS if d.present[m][i]}}
+        for i, speaker in enumerate(d.speakers)
+    ]
+    found = predictor.predict(given)
+    np.testing.assert_allclose([[p.probs[label] for label in tiny.LABELS] for p in found], probs, atol=1e-5)
+    assert [p.label for p in found] == [tiny.LABELS[i] for i in probs.argmax(-1)]
+    for p, utterance in zip(found, given, strict=True):
+        assert sum(p.gates.values()) == pytest.approx(1, abs=1e-5)
+        assert all(p.gates[m] == 0 for m in tiny.DIMS if m not in utterance["features"])
+    assert predictor.predict([]) == []
+    assert len(predictor.predict([{"speaker": "a", "features": {"audio": np.ones(5)}}] * 200)) == 200
+
+
+@pytest.mark.parametrize(
+    ("utterance", "message"),
+    [
+        ({"text": "hello"}, "utt0: no speaker"),
+        ({"speaker": "a", "txt": "hello"}, "unknown field 'txt'"),
+        ({"speaker": "a", "features": {"text": np.ones(5)}}, "text.*5.*6"),
+        ({"speaker": "a", "features": {"smell": np.ones(5)}}, "smell"),
+    ],
+)
+def test_bad_dialogues_are_refused(trained, utterance, message):
+    with pytest.raises(jmer.UserError, match=message):
+        jmer.load(trained).predict([utterance])
+
+
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_serves(trained, tmp_path):
+    workdir = shutil.copytree(trained, tmp_path / "run")
+    file = max((workdir / "checkpoints/4/best").rglob("*"), key=lambda p: p.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(jmer.UserError, match=r"is damaged.*remove .*checkpoints/4 to go on"):
+        runs.load(workdir)
+    shutil.rmtree(workdir / "checkpoints/4")
+    assert runs.load(workdir).progress["epoch"] == 3
+
+
+def errors(capsys, *argv) -> str:
+    """The one line that a refused command prints."""
+    assert cli.run(train.main, [str(a) for a in argv]) == cli.EXIT_USER_ERROR
+    err = capsys.readouterr().err.strip()
+    assert err.startswith("error: ")
+    assert "\n" not in err
+    return err
+
+
+def test_what_training_refuses(root, dataset, trained, tmp_path, capsys):
+    config = f"--config={root}/configs/gat_fusion.py"
+    workdir = f"--workdir={tmp_path}/run"
+    data = f"--config.dataset={dataset}"
+    assert "did you mean 'lr'" in errors(capsys, config, "--config.lrr=1")
+    assert "nowhere does not exist" in errors(capsys, config, f"--config.dataset={tmp_path}/nowhere", workdir)
+    assert "'smell' is not one of" in errors(capsys, config, data, workdir, "--config.modalities=smell")
+    assert "has another" in errors(capsys, config, data, f"--workdir={trained}")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/thesis.txt").touch()
+    assert "holds no run" in errors(capsys, config, data, f"--workdir={tmp_path}/full")
+    no_dev = tiny.write_dataset(tmp_path / "no_dev", splits={"train": tiny.dialogues([4])})
+    assert "no dev split" in errors(capsys, config, f"--config.dataset={no_dev}", workdir)
+    assert "does not exist" in errors(capsys, "--config=nowhere.py")
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluation_refuses_other_features_and_labels_and_maps_their_order(dataset, trained, tmp_path, capsys):
+    def run(out, *more):
+        return cli.run(evaluate.main, [f"--workdir={trained}", f"--dataset={out}", "--split=dev", *more])
+
+    other = {m: tiny.modality(m, fingerprint="other") for m in tiny.DIMS}
+    assert run(tiny.write_dataset(tmp_path / "other", modalities=other)) == 2
+    assert "another extractor" in capsys.readouterr().err
+    assert run(tiny.write_dataset(tmp_path / "labels", labels=("calm", "glad", "bored"))) == 2
+    assert "'bored' is not in the set" in capsys.readouterr().err
+    assert cli.run(evaluate.main, [f"--workdir={tmp_path}/nowhere"]) == 2
+    assert "does not exist" in capsys.readouterr().err
+
+    turned = [2, 0, 1]  # new position of each label
+    labels = [tiny.LABELS[turned.index(i)] for i in range(3)]
+    lookup = np.array([*turned, UNLABELLED], np.int32)
+    splits = {"dev": [evaluate.replace(d, labels=lookup[d.labels]) for d in pack.load(dataset).split("dev")]}
+    assert run(tiny.write_dataset(tmp_path / "turned", labels=labels, splits=splits)) == 0
+    mapped = json.loads((trained / "eval/dev/metrics.json").read_text())
+    assert run(dataset) == 0
+    assert json.loads((trained / "eval/dev/metrics.json").read_text())["weighted_f1"] == mapped["weighted_f1"]
+
+
+def test_a_loss_that_is_not_finite_stops_training(tmp_path):
+    bad = tiny.dialogues([4, 4])
+    bad[0].values["text"][0] = np.inf
+    out = tiny.write_dataset(tmp_path / "d", splits={"train": bad, "dev": tiny.dialogues([4])})
+    with pytest.raises(FloatingPointError, match="epoch 1"):
+        train.train(tiny.config(out), tmp_path / "run")

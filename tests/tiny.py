@@ -1,0 +1,87 @@
+"""Small datasets and models for tests."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jmer import pack
+from jmer.config import Config, base
+from jmer.nn.model import Model
+from jmer.types import UNLABELLED, Features
+
+DIMS = {"text": 6, "audio": 5, "video": 4}
+LABELS = ("calm", "glad", "cross")
+
+
+def model(**options) -> Model:
+    defaults = {
+        "dims": tuple(DIMS.items()),
+        "num_classes": len(LABELS),
+        "hidden": 8,
+        "heads": 2,
+        "past": 3,
+        "future": 2,
+        "graph_weight": 1.0,
+        "dropout": 0.3,
+        "drop_node": 0.2,
+    }
+    return Model(**(defaults | options))
+
+
+def config(dataset: Path, **options) -> Config:
+    made = base()
+    small = {"hidden": 8, "heads": 2, "batch_utterances": 32, "epochs": 4, "lr": 1e-2}
+    for name, value in ({"dataset": str(dataset)} | small | options).items():
+        made[name] = value
+    return made
+
+
+def dialogue(length: int, rng: np.random.Generator, *, name: str = "d0", speakers: int = 3) -> Features:
+    """Random features, a third of them absent; the labels can be read off the text features."""
+    labels = rng.integers(len(LABELS), size=length).astype(np.int32)
+    values = {m: rng.normal(size=(length, d)).astype(np.float32) for m, d in DIMS.items()}
+    values["text"][:, :3] += 3 * np.eye(3, dtype=np.float32)[labels]
+    present = {m: rng.random(length) < 0.67 for m in DIMS} | {"text": np.ones(length, np.bool_)}
+    labels[rng.random(length) < 0.05] = UNLABELLED
+    return Features(
+        dialogue_id=name,
+        utterance_ids=tuple(f"{name}_utt{i}" for i in range(length)),
+        speakers=tuple(f"speaker {i}" for i in rng.integers(speakers, size=length)),
+        texts=tuple(f"text {i}" for i in range(length)),
+        labels=labels,
+        values={m: np.where(present[m][:, None], v, 0) for m, v in values.items()},
+        present=present,
+    )
+
+
+def dialogues(lengths: Sequence[int], *, seed: int = 0) -> list[Features]:
+    rng = np.random.default_rng(seed)
+    return [dialogue(n, rng, name=f"d{i}") for i, n in enumerate(lengths)]
+
+
+def write_dataset(out: Path, **options) -> Path:
+    """A dataset of three splits that a small model learns in a few epochs."""
+    splits = {
+        "train": dialogues([3, 7, 5, 8, 4, 6, 7, 2, 8, 8], seed=1),
+        "dev": dialogues([5, 8, 3], seed=2),
+        "test": dialogues([6, 11, 1], seed=3),
+    }
+    arguments = {
+        "name": "tiny",
+        "labels": LABELS,
+        "splits": splits,
+        "modalities": {m: modality(m) for m in DIMS},
+        "rows": [],
+    }
+    pack.write(out, **(arguments | options))
+    return out
+
+
+def modality(name: str, *, dim: int | None = None, fingerprint: str = "f") -> dict:
+    return {
+        "dim": DIMS[name] if dim is None else dim,
+        "extractor": {"modality": name, "kind": "tiny"},
+        "fingerprint": fingerprint,
+        "reason": "",
+    }
