@@ -181,7 +181,7 @@ def inputs_sha256(corpus: Corpus, extractors: Mapping[str, Extractor], digests: 
             for u in dialogue.utterances:
                 ready = {modality: list(map(float, vector)) for modality, vector in sorted(u.features.items())}
                 clip = digests.get(u.clip) if u.clip else None
-                add(u.id, u.speaker, u.text, u.label, clip, u.seconds, ready, u.notes)
+                add(u.id, u.speaker, u.text, u.label, clip, u.max_seconds, ready, u.notes)
     return digest.hexdigest()
 
 

@@ -37,7 +37,7 @@ class Utterance:
     text: the transcript; empty where there is none.
     label: name of the emotion; None where it is not known.
     clip: video or audio file of just this utterance; None where there is none.
-    seconds: how long the transcript says the utterance lasts; None where it does not say or is not to be believed.
+    max_seconds: a clip that lasts longer was cut wrong and is not just this utterance; None where any length will do.
     features: ready features by modality, each `[D]` float32; they are used instead of extracting that modality.
     notes: what the source found wrong with the row, one short phrase each.
     """
@@ -47,7 +47,7 @@ class Utterance:
     text: str = ""
     label: str | None = None
     clip: Path | None = None
-    seconds: float | None = None
+    max_seconds: float | None = None
     features: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

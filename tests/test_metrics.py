@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn import metrics as sk
@@ -21,7 +23,7 @@ def test_equals_scikit_learn_with_absent_classes(seed):
         if average == "weighted":
             assert ours["weighted_precision"] == pytest.approx(p, abs=1e-12)
             assert ours["weighted_recall"] == pytest.approx(r, abs=1e-12)
-    each = sk.precision_recall_fscore_support(labels, preds, **all_classes)
+    each: Any = sk.precision_recall_fscore_support(labels, preds, **all_classes)
     for name, expected in zip(("precision", "recall", "f1", "support"), each, strict=True):
         np.testing.assert_allclose(ours["per_class"][name], expected, atol=1e-12)
     assert ours["accuracy"] == pytest.approx(sk.accuracy_score(labels, preds))

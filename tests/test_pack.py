@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,8 @@ def test_what_was_written_is_read_and_tfds_reads_it_too(tmp_path):
         for m in tiny.DIMS:
             np.testing.assert_array_equal(found.values[m], expected.values[m])
             np.testing.assert_array_equal(found.present[m], expected.present[m])
-    source = tfds.builder_from_directory(out).as_data_source("train")
+    builder: Any = tfds.builder_from_directory(out)
+    source = builder.as_data_source("train")
     assert len(source) == 10
     assert source[1]["values"]["audio"].shape == (7, 5)
 

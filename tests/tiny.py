@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import flax.linen as nn
 import numpy as np
 
 from jmer import pack
@@ -27,6 +29,11 @@ def model(**options) -> Model:
         "drop_node": 0.2,
     }
     return Model(**(defaults | options))
+
+
+def apply(module: nn.Module, variables: Any, *args: Any, **kwargs: Any) -> Any:
+    """`module.apply` without its return type, which allows for more than our modules return."""
+    return module.apply(variables, *args, **kwargs)
 
 
 def config(dataset: Path, **options) -> Config:

@@ -14,27 +14,13 @@ from av.stream import Disposition
 
 from jmer.types import SAMPLE_RATE, Media
 
-MAX_SECONDS = 60.0  # for a clip of which nothing says how long it should be; MELD's longest utterance lasts 41 s
-
 
 class MediaError(Exception):
     """A clip that cannot be used. The message is the reason, a short phrase without the file's name."""
 
 
-def miscut(seconds: float, expected: float | None, *, max_seconds: float = MAX_SECONDS) -> str | None:
-    """Why a clip of `seconds` cannot be the utterance that lasts `expected` seconds; None where it may be.
-
-    Generous, since transcripts' times are rough: two of MELD's test clips last minutes, no good one comes near.
-    """
-    limit = _limit(expected, max_seconds)
-    if seconds <= limit:
-        return None
-    said = "no utterance does" if expected is None else f"the transcript says {expected:.1f} s"
-    return f"mis-cut clip: lasts {seconds:.1f} s where {said}"
-
-
-def _limit(expected: float | None, max_seconds: float) -> float:
-    return max_seconds if expected is None else 2 * expected + 10
+class MiscutError(MediaError):
+    """A clip that can be read and is longer than the utterance it should be can last."""
 
 
 # ---- what kind of file -----------------------------------------------------------------------------------------------
@@ -110,24 +96,25 @@ def seconds(path: Path) -> float:
         return container.duration / 1e6 if container.duration else _scan(container, _streams(container)).seconds
 
 
-def decode(
-    path: Path, *, frames: int, seconds_expected: float | None = None, max_seconds: float = MAX_SECONDS
-) -> Media:
+def decode(path: Path, *, frames: int, max_seconds: float | None = None) -> Media:
     """Decodes a clip.
 
     frames: how many to take, evenly spaced over the video track, each from the middle of its share of the time. Exactly
       so many come back: a clip with fewer repeats some. 0 leaves the video track alone.
-    seconds_expected, max_seconds: as in `miscut`; such a clip is refused before anything is decoded.
+    max_seconds: a longer clip is refused before anything is decoded.
 
     No more than the frames asked for are ever held. `Media.damage` says what was lost.
 
     Raises:
-      MediaError: the file cannot be read, is mis-cut, or nothing of it can be decoded.
+      MiscutError: the clip is longer than `max_seconds`.
+      MediaError: the file cannot be read, or nothing of it can be decoded.
     """
+    limit = float("inf") if max_seconds is None else max_seconds
     with _open(path) as container:
-        scan = _scan(container, _streams(container), limit=_limit(seconds_expected, max_seconds))
-    if reason := miscut(max(scan.seconds, scan.promised), seconds_expected, max_seconds=max_seconds):
-        raise MediaError(reason)
+        scan = _scan(container, _streams(container), limit=limit)
+    seconds = max(scan.seconds, scan.promised)
+    if seconds > limit:
+        raise MiscutError(f"mis-cut clip: lasts {seconds:.1f} s where the utterance lasts at most {limit:.1f} s")
 
     sound = _Sound()
     picker = _FramePicker(count=frames, scan=scan)

@@ -2,7 +2,7 @@
 
 UTF-8, one row an utterance, a header with these columns (other names by `columns`):
 
-    dialogue   any name; a dialogue lies within one split
+    dialogue   any name; the same name in another split is another dialogue
     utterance  unique within the dialogue; whole numbers give the order, otherwise the file does
     speaker    any name
     label      the emotion; empty where it is not known
@@ -13,6 +13,7 @@ UTF-8, one row an utterance, a header with these columns (other names by `column
 Of text and clip, one column may be absent.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -41,8 +42,7 @@ def load(csv: Path, *, columns: Mapping[str, str] = MappingProxyType({}), labels
     if not table.rows:
         raise UserError(f"{csv}: has a header but no rows; expected one row an utterance")
     found: dict[str, dict[str, list[tuple[str, Utterance]]]] = {}  # split -> dialogue -> utterance cells and utterances
-    first_of: dict[str, tuple[str, str]] = {}  # dialogue -> its split and first row
-    rows: dict[str, str] = {}  # utterance id -> its row
+    rows: dict[tuple[str, str], str] = {}  # split and utterance id -> its row
     repaired = 0
     for row in table.rows:
         raw = {name: row.cells[column] for name, column in needed.items()}
@@ -50,15 +50,9 @@ def load(csv: Path, *, columns: Mapping[str, str] = MappingProxyType({}), labels
         repaired += cells != raw
         utterance = _utterance(cells, needed, labels, csv=csv, where=row.where)
         dialogue, split = cells["dialogue"], cells["split"]
-        first_split, first_row = first_of.setdefault(dialogue, (split, row.where))
-        if first_split != split:
-            raise UserError(
-                f"{row.where}: dialogue '{dialogue}' is in {split} here and in {first_split} at {first_row}; "
-                "a dialogue must lie within one split"
-            )
-        if utterance.id in rows:
-            raise UserError(f"{row.where}: utterance '{utterance.id}' is already at {rows[utterance.id]}; renumber one")
-        rows[utterance.id] = row.where
+        if first := rows.get((split, utterance.id)):
+            raise UserError(f"{row.where}: utterance '{utterance.id}' is already at {first}; renumber one")
+        rows[split, utterance.id] = row.where
         found.setdefault(split, {}).setdefault(dialogue, []).append((cells["utterance"], utterance))
 
     utterances = [entry for dialogues in found.values() for turns in dialogues.values() for _, entry in turns]
@@ -66,6 +60,12 @@ def load(csv: Path, *, columns: Mapping[str, str] = MappingProxyType({}), labels
     if not labels:
         raise UserError(f"{csv}: no row has a {needed['label']}; fill in the column or give the set as --config.labels")
     notes = []
+    names = Counter(name for dialogues in found.values() for name in dialogues)
+    if repeated := [name for name, count in names.items() if count > 1]:
+        notes.append(
+            f"{len(repeated)} dialogue names are in more than one split ({csvfile.listing(repeated)}); they are kept "
+            "apart as different dialogues: if they are the same, put each into one split"
+        )
     if table.cp1252_lines:
         notes.append(f"{table.cp1252_lines} lines of {csv.name} are not UTF-8; read as cp1252")
     if repaired:

@@ -15,17 +15,15 @@ from pathlib import Path
 from jmer.data import media
 from jmer.features.extractor import Extractor, Prepared
 
-MISCUT = "mis-cut clip"  # how the reason of `media.miscut` begins
 
-
-def prepare(clip: Path, extractors: Mapping[str, Extractor], *, seconds_expected: float | None) -> dict[str, Prepared]:
+def prepare(clip: Path, extractors: Mapping[str, Extractor], *, max_seconds: float | None) -> dict[str, Prepared]:
     """Decodes `clip` and returns what each extractor, by modality, makes of it; faults of the clip are in it."""
     try:
         frames = max(extractor.frames_wanted for extractor in extractors.values())
-        decoded = media.decode(clip, frames=frames, seconds_expected=seconds_expected)
+        decoded = media.decode(clip, frames=frames, max_seconds=max_seconds)
     except media.MediaError as error:
         # A mis-cut clip was read, it is just not this utterance.
-        status = "degraded" if str(error).startswith(MISCUT) else "failed"
+        status = "degraded" if isinstance(error, media.MiscutError) else "failed"
         return dict.fromkeys(extractors, Prepared(payload=None, status=status, reason=str(error)))
     raw = {"audio": decoded.wave, "video": decoded.frames}
     prepared = {}

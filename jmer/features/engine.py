@@ -226,8 +226,8 @@ class _Engine:
             todo.remove("text")
         if todo:
             wanted = {modality: self.extractors[modality] for modality in todo}
-            expected = job.utterance.seconds
-            future = self.submit(clips.prepare, job.utterance.clip, wanted, seconds_expected=expected)
+            longest = job.utterance.max_seconds
+            future = self.submit(clips.prepare, job.utterance.clip, wanted, max_seconds=longest)
             self.decoding[future] = job
 
     def _decoded(self, future: Future) -> None:
@@ -259,12 +259,12 @@ class _Engine:
         self.progress(len(items))
 
     def _key(self, job: _Job, modality: str) -> str:
-        """Hash of what the extractor is given; a clip of another length than the transcript says is not decoded."""
+        """Hash of what the extractor is given; a clip that is longer than its utterance can last is not decoded."""
         utterance = job.utterance
         if modality == "text":
             content = ["text", utterance.text]
         else:
-            content = ["clip", self.digests[utterance.clip] if utterance.clip else "", utterance.seconds]
+            content = ["clip", self.digests[utterance.clip] if utterance.clip else "", utterance.max_seconds]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -305,7 +305,7 @@ def _prepare(utterance: Utterance, extractors: Mapping[str, Extractor]) -> dict[
     if "text" in extractors:
         prepared["text"] = extractors["text"].prepare(utterance.text)
     if tracks and utterance.clip:
-        prepared |= clips.prepare(utterance.clip, tracks, seconds_expected=utterance.seconds)
+        prepared |= clips.prepare(utterance.clip, tracks, max_seconds=utterance.max_seconds)
     return prepared
 
 

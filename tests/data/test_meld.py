@@ -71,8 +71,8 @@ def test_reads_rows(tmp_path: Path):
     assert (first.id, second.id) == ("dia0_utt0", "dia0_utt1"), "in the order of the ids"
     assert (second.text, second.speaker, second.label) == ("Oh, no!", "Rachel", "sadness")
     assert (second.clip, second.notes) == (None, ())
-    assert second.seconds == pytest.approx(2.5)
-    assert first.seconds == pytest.approx(0.1)
+    assert second.max_seconds == pytest.approx(2 * 2.5 + 10)
+    assert first.max_seconds == pytest.approx(2 * 0.1 + 10)
     assert list(corpus.splits) == ["train"]
     assert note(corpus, "no test_sent_emo.csv")
     assert note(corpus, "only text")
@@ -139,7 +139,7 @@ def test_times_not_to_be_believed(tmp_path: Path):
     )
 
     rows = list(utterances(corpus).values())
-    assert [row.seconds for row in rows] == [None, None, 41.04, None, 1.75]
+    assert [row.max_seconds for row in rows] == [60, 60, 92.08, 60, 13.5]
     assert [bool(row.notes) for row in rows] == [True, True, False, True, False]
     assert "ends before it starts" in rows[0].notes[0]
     assert "305 s" in rows[1].notes[0]
@@ -255,7 +255,7 @@ def test_real_meld(shared: Path):
     assert not [text for text in corpus.notes if "repaired" in text], "this copy's quotes are intact"
     rows = [*utterances(corpus).values(), *utterances(corpus, "dev").values()]
     assert not [row for row in rows if row.notes]
-    assert max(row.seconds for row in rows if row.seconds) == pytest.approx(41.04)
+    assert max(row.max_seconds or 0 for row in rows) == pytest.approx(2 * 41.04 + 10)
     counts = {label: sum(row.label == label for row in utterances(corpus).values()) for label in corpus.labels}
     assert (counts["disgust"], counts["sadness"], counts["fear"]) == (271, 683, 268)
 

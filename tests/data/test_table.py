@@ -106,18 +106,17 @@ def test_wrong_cells(tmp_path: Path):
     fails(write(tmp_path, good, "d,1,Ann,Hi,sad,,"), "mine.csv:3", "split cell is empty")
     fails(write(tmp_path, good, ",1,Ann,Hi,sad,train,"), "mine.csv:3", "dialogue cell is empty")
     fails(write(tmp_path, good, "d,1,,Hi,sad,train,"), "mine.csv:3", "speaker cell is empty")
-    fails(
-        write(tmp_path, good, "d,1,Ann,Hi,sad,dev,"),
-        "mine.csv:3",
-        "dialogue 'd'",
-        "in dev here",
-        "train at",
-        "mine.csv:2",
-    )
     fails(write(tmp_path, good, "", "d,0,Ann,Hi,sad,train,"), "mine.csv:4", "'d_0' is already at", "mine.csv:2")
     fails(write(tmp_path), "no rows")
     fails(tmp_path / "none.csv", "cannot be read")
     fails(tmp_path, "cannot be read")
+
+
+def test_a_dialogue_name_in_two_splits_is_two_dialogues(tmp_path: Path):
+    corpus = table.load(write(tmp_path, "d,0,Ann,Hi,sad,train,", "d,0,Ann,Oh,sad,dev,"))
+
+    assert [len(corpus.splits[split]) for split in ("train", "dev")] == [1, 1]
+    assert "1 dialogue names are in more than one split (d)" in corpus.notes[0]
 
 
 def test_lines_are_counted_through_cells_of_several_lines(tmp_path: Path):

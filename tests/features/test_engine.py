@@ -71,12 +71,12 @@ CASES: dict[str, tuple[dict, str, str, str]] = {
     "mute": ({"clip": "mute.mp4"}, "text video", "degraded", "audio: no audio track"),
     "blind": ({"clip": "blind.mp4"}, "text audio", "degraded", "video: no video track"),
     "miscut": (
-        {"clip": "long.mp4", "seconds": 2.0},
+        {"clip": "long.mp4", "max_seconds": 14.0},
         "text",
         "degraded",
-        "audio, video: mis-cut clip: lasts 30.1 s where the transcript says 2.0 s",
+        "audio, video: mis-cut clip: lasts 30.1 s where the utterance lasts at most 14.0 s",
     ),
-    "not-miscut": ({"clip": "long.mp4", "seconds": 25.0}, "text audio video", "ok", ""),
+    "not-miscut": ({"clip": "long.mp4", "max_seconds": 60.0}, "text audio video", "ok", ""),
     "words": ({"clip": "words.mp4"}, "text", "failed", "audio, video: cannot be opened"),
     "cut": ({"clip": "cut.mp4"}, "text", "failed", "audio, video: cannot be opened"),
     "gone": ({"clip": "gone.mp4"}, "text", "failed", "audio, video: cannot be opened: No such file"),
@@ -251,7 +251,7 @@ def test_ready_features_that_do_not_fit(features: dict, message: str):
 def test_damage_found_while_decoding(decoded: Media, expected: dict, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(clips.media, "decode", lambda *_, **__: decoded)
     tracks = {m: e for m, e in EXTRACTORS.items() if m != "text"}
-    prepared = clips.prepare(Path("x"), tracks, seconds_expected=None)
+    prepared = clips.prepare(Path("x"), tracks, max_seconds=None)
     assert {m: (p.payload is not None, p.status, p.reason) for m, p in prepared.items()} == expected
 
 
@@ -394,7 +394,7 @@ def test_clips_in_flight_are_bounded(folder: Path, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(engine.clips, "pool", lambda workers: Slow())
     monkeypatch.setattr(engine, "wait", finish_one)
-    utterances = [Utterance(id=f"u{i}", speaker="a", clip=folder / "good.mp4", seconds=float(i + 1)) for i in range(15)]
+    utterances = [Utterance(id=f"u{i}", speaker="a", clip=folder / "good.mp4", max_seconds=60.0 + i) for i in range(15)]
     assert len(flat(extract(corpus_of(utterances), tmp_path, workers=3))) == 15
     assert most == 6
 

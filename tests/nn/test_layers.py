@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from jmer.graph import RELATIONS, parts, window_graph
 from jmer.nn.encoders import BiGRU
@@ -28,7 +29,7 @@ def test_bigru_equals_a_loop_over_each_dialogue():
     mask = np.arange(u) < np.array(lengths)[:, None]
     layer = BiGRU(h)
     params = randomised(layer.init(jax.random.key(0), jnp.array(x), jnp.array(mask))["params"])
-    out = layer.apply({"params": params}, jnp.array(np.where(mask[..., None], x, np.nan)), jnp.array(mask))
+    out = tiny.apply(layer, {"params": params}, jnp.array(np.where(mask[..., None], x, np.nan)), jnp.array(mask))
     p = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
     for b, n in enumerate(lengths):
         for k, order in enumerate((range(n), reversed(range(n)))):
@@ -62,7 +63,7 @@ def neighbours(graph):
 def test_rgcn_equals_its_equation(graph):
     layer = RGCN(5, len(RELATIONS))
     params = randomised(layer.init(jax.random.key(0), graph)["params"])
-    out = layer.apply({"params": params}, graph)
+    out = tiny.apply(layer, {"params": params}, graph)
     p = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
     triples, x = neighbours(graph)
     for i in range(len(x)):
@@ -78,7 +79,7 @@ def test_gat_equals_its_equations(graph):
     heads, features = 2, 6
     layer = GAT(features, heads)
     params = randomised(layer.init(jax.random.key(0), graph)["params"])
-    out = layer.apply({"params": params}, graph)
+    out = tiny.apply(layer, {"params": params}, graph)
     p = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
     triples, x = neighbours(graph)
     projected = (x @ p["project"]["kernel"]).reshape(len(x), heads, -1)
@@ -99,7 +100,7 @@ def test_gates_sum_to_one_over_the_present_modalities_and_mix_the_candidates():
     present = jnp.array([[[1, 1, 1], [0, 1, 1], [0, 0, 1], [0, 0, 0]]], jnp.bool_)
     layer = GatedFusion(6)
     params = randomised(layer.init(jax.random.key(0), encoded, present)["params"])
-    fused, gates = layer.apply({"params": params}, encoded, present)
+    fused, gates = tiny.apply(layer, {"params": params}, encoded, present)
     np.testing.assert_allclose(gates.sum(-1), [[1, 1, 1, 0]], atol=1e-6)
     assert (gates[~present] == 0).all()
     alone = np.tanh(np.asarray(encoded)[0, 2, 2] @ np.asarray(params["w"][2]))

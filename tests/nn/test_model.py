@@ -29,7 +29,7 @@ def batch(dialogues, *, length=8, rows=None) -> Batch:
     return jax.tree.map(jnp.asarray, collate(dialogues, dims=tiny.DIMS, length=length, rows=rows))
 
 
-apply = jax.jit(lambda variables, batch: tiny.model().apply(variables, batch, train=False))
+apply = jax.jit(lambda variables, batch: tiny.apply(tiny.model(), variables, batch, train=False))
 
 
 def logits_of(variables, batch, dialogue=0, length=6):
@@ -52,7 +52,7 @@ def test_what_is_masked_reaches_nothing_not_even_nan(variables):
     np.testing.assert_array_equal(a.gates, b.gates)
 
     def loss(params, data):
-        output = tiny.model().apply(variables | {"params": params}, data, train=False)
+        output = tiny.apply(tiny.model(), variables | {"params": params}, data, train=False)
         return cross_entropy(output.logits, data.label)
 
     grads = jax.jit(jax.grad(loss))(variables["params"], clean._replace(features=dirty))
@@ -85,7 +85,7 @@ def test_every_parameter_learns_and_dropout_is_off_in_evaluation(variables):
 
     def loss(params, train):
         rngs = {"dropout": jax.random.key(1)} if train else None
-        output = tiny.model().apply(variables | {"params": params}, data, train=train, rngs=rngs)
+        output = tiny.apply(tiny.model(), variables | {"params": params}, data, train=train, rngs=rngs)
         return cross_entropy(output.logits, data.label)
 
     params = variables["params"]
@@ -107,6 +107,6 @@ def test_without_graph_weight_utterances_only_meet_in_the_encoder():
     model: Model = tiny.model(graph_weight=0.0)
     data = batch(DIALOGUES)
     variables = jax.jit(lambda key: model.init(key, data, train=False))(jax.random.key(0))
-    evaluate = jax.jit(lambda data: model.apply(variables, data, train=False))
+    evaluate = jax.jit(lambda data: tiny.apply(model, variables, data, train=False))
     a, b = evaluate(data), evaluate(data._replace(speaker=jnp.zeros_like(data.speaker)))
     np.testing.assert_array_equal(a.logits, b.logits)
