@@ -1,9 +1,10 @@
 """What each modality alone is worth: trains on all and on each one, and prints a table.
 
-    python benchmarks/modality_ablation.py [--config=FILE] [--config.dataset=DIR] [--workdir=runs/ablation]
+    python benchmarks/modality_ablation.py [--config=FILE] [--config.dataset=DIR] [--workdir=runs/NAME]
 
 With no dataset given it uses the embedded sample, which is synthetic: its table shows that fusion works, nothing more.
-Runs that are there already are not trained again.
+The row of all modalities is the run in WORKDIR, as `jmer.train` makes it; the others lie beside it, WORKDIR-text and so
+on. A run that is already there is not trained again.
 """
 
 import contextlib
@@ -18,18 +19,21 @@ from jmer import cli, evaluate, extract, pack, runs, train
 
 def main(argv: Sequence[str]) -> int:
     parser = cli.Parser(__doc__)
-    parser.add_argument("--workdir", type=Path, default=Path("runs/ablation"), help="holds a run for each row")
+    parser.add_argument(
+        "--workdir", type=Path, help="run of all modalities; default runs/NAME, NAME that of the config"
+    )
     parser.set_defaults(config="configs/gat_fusion.py")
     args = cli.parse(parser, argv, config=True)
     config = args.config
     if not config.dataset:
         config.dataset = str(extract.sample_dataset())
     dataset = pack.load(Path(config.dataset))
+    whole = args.workdir or Path("runs") / args.config_name
     rows = []
-    for modalities in [",".join(dataset.dims), *dataset.dims]:
+    for modality in ("", *dataset.dims):
         start = time.perf_counter()
-        config.modalities = modalities
-        workdir = args.workdir / modalities.replace(",", "-")
+        config.modalities = modality
+        workdir = whole.with_name(f"{whole.name}-{modality}") if modality else whole
         train.train(config, workdir)
         run = runs.load(workdir)
         results = {}
@@ -37,18 +41,16 @@ def main(argv: Sequence[str]) -> int:
             if split in dataset.manifest["splits"]:
                 with contextlib.redirect_stdout(io.StringIO()):  # the table below says it all
                     results[split] = evaluate.evaluate(run, dataset, split)
-        rows.append((modalities, results, time.perf_counter() - start))
+        rows.append((modality or "all", results, time.perf_counter() - start))
     splits = list(rows[0][1])
     print(
-        f"\n{'modalities':<20}"
-        + "".join(f"{s + ' weighted F1':>20}{s + ' macro-F1':>16}" for s in splits)
-        + f"{'s':>8}"
+        f"\n{'modality':<12}" + "".join(f"{s + ' weighted F1':>20}{s + ' macro-F1':>16}" for s in splits) + f"{'s':>8}"
     )
-    for modalities, results, seconds in rows:
+    for modality, results, seconds in rows:
         figures = ""
         for split in splits:
             figures += f"{results[split]['weighted_f1']['mean']:>20.4f}{results[split]['macro_f1']['mean']:>16.4f}"
-        print(f"{modalities:<20}{figures}{seconds:>8.1f}")
+        print(f"{modality:<12}{figures}{seconds:>8.1f}")
     return cli.EXIT_OK
 
 
