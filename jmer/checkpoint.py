@@ -50,13 +50,15 @@ class Checkpoints:
                 old.unlink()
 
     def latest(self) -> int | None:
-        """Returns the newest whole epoch, and removes a newer one that was cut off; None before the first."""
-        for epoch in sorted(self._manager.all_steps(), reverse=True):
-            if self._hash_file(epoch).is_file():
-                return epoch
-            print(f"checkpoint of epoch {epoch} was cut off while being written: removed")
-            self._manager.delete(epoch)
-        return None
+        """Returns the newest whole epoch; None before the first."""
+        return max((epoch for epoch in self._manager.all_steps() if self._hash_file(epoch).is_file()), default=None)
+
+    def remove_cut_off(self) -> None:
+        """Removes what an interrupted `save` left, before training goes on; says so."""
+        for epoch in self._manager.all_steps():
+            if not self._hash_file(epoch).is_file():
+                print(f"checkpoint of epoch {epoch} was cut off while being written: removed")
+                self._manager.delete(epoch)
 
     def restore(self, epoch: int, *, state: Tree, best: Tree) -> tuple[Tree, Tree, dict[str, Any]]:
         """Returns (state, best, progress) of an epoch.

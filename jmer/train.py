@@ -89,6 +89,7 @@ def train(config: Config, workdir: Path) -> None:
     train_step = steps.make_train_step(model, optimizer)
 
     # Restore.
+    checkpoints.remove_cut_off()
     if (epoch := checkpoints.latest()) is not None:
         state, best, progress = checkpoints.restore(epoch, state=state, best=best)
         print(f"going on after epoch {epoch} of {workdir}")

@@ -66,7 +66,10 @@ def extract_dialogue(
         for (i, _), extracted in zip(items, encoded, strict=True):
             utterance = dialogue.utterances[i]
             if extracted.status == "failed":
-                raise UserError(f"{dialogue.id} {utterance.id}: {utterance.clip}: {extracted.reason}")
+                raise UserError(
+                    f"{dialogue.id} {utterance.id}: clip {utterance.clip} {extracted.reason}; "
+                    "give a video or audio file, or leave the clip out"
+                )
             results[i][modality] = extracted
     return features_of(dialogue, results, dims=dims, labels=labels)
 

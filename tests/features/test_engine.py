@@ -199,7 +199,7 @@ def test_one_dialogue_in_process_gives_the_same(everything, folder: Path):
 
 
 def test_prediction_refuses_an_unreadable_clip(folder: Path):
-    with pytest.raises(UserError, match=r"d words: .*words.mp4: cannot be opened"):
+    with pytest.raises(UserError, match=r"d words: .*words.mp4 cannot be opened.*; give a video"):
         engine.extract_dialogue(Dialogue(id="d", utterances=(utterance("words", folder),)), EXTRACTORS)
 
 
