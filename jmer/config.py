@@ -4,6 +4,8 @@ from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict
 
+from jmer.errors import UserError
+
 Config: TypeAlias = Any  # a ConfigDict; what type a field has is known when it runs
 
 
@@ -37,3 +39,27 @@ def base() -> Config:
 
     config.lock()
     return config
+
+
+_AT_LEAST = {
+    "batch_utterances": 1, "hidden": 2, "heads": 1, "past": 0, "future": 0, "seed": 0, "seeds": 1, "epochs": 1,
+    "patience": 1, "weight_decay": 0, "dropout": 0, "drop_node": 0, "warmup": 0,
+}  # fmt: skip
+_BELOW = {"dropout": 1, "drop_node": 1, "warmup": 1}
+_ABOVE = {"lr": 0, "clip_norm": 0}
+
+
+def check(config: Config) -> None:
+    """Checks the fields that a number can be wrong for.
+
+    Raises:
+      UserError: one is out of its range.
+    """
+    expected = [(name, config[name] >= bound, f"at least {bound}") for name, bound in _AT_LEAST.items()]
+    expected += [(name, config[name] < bound, f"below {bound}") for name, bound in _BELOW.items()]
+    expected += [(name, config[name] > bound, f"above {bound}") for name, bound in _ABOVE.items()]
+    whole = config.heads > 0 and config.hidden % 2 == 0 and config.hidden % config.heads == 0
+    expected.append(("hidden", whole, f"a multiple of 2 and of config.heads ({config.heads})"))
+    for name, fits, what in expected:
+        if not fits:
+            raise UserError(f"config.{name} is {config[name]}; expected {what}")

@@ -19,11 +19,11 @@ from tensorboardX import SummaryWriter
 from jmer import cli, evaluate, extract, metrics, pack, runs, steps
 from jmer.batches import evaluation_batches, make_buckets, steps_per_epoch, training_plan
 from jmer.checkpoint import Checkpoints
-from jmer.config import Config
+from jmer.config import Config, check
 from jmer.errors import UserError
 from jmer.optim import make_optimizer
 from jmer.predict import BATCH_UTTERANCES
-from jmer.types import MODALITIES
+from jmer.types import MODALITIES, UNLABELLED, Features
 
 
 def main(argv: Sequence[str]) -> int:
@@ -49,6 +49,7 @@ def train(config: Config, workdir: Path) -> None:
       UserError: the dataset is unfit, or `workdir` holds a run of another config or dataset.
       FloatingPointError: the loss is no longer finite.
     """
+    check(config)
     seeds = runs.seeds_of(config)
 
     # Data: on the device, where it stays.
@@ -60,10 +61,11 @@ def train(config: Config, workdir: Path) -> None:
             raise UserError(
                 f"{dataset.path} has no {split} split; training needs train, and dev to choose the epoch on"
             )
-    dialogues = dataset.split("train")
+    dialogues, dev_dialogues = dataset.split("train"), dataset.split("dev")
+    _check_data(dataset, modalities, train=dialogues, dev=dev_dialogues)
     buckets = make_buckets(dialogues, dims=dims, batch_utterances=config.batch_utterances)
     data = jax.device_put({u: bucket.data for u, bucket in buckets.items()})
-    dev = evaluation_batches(dataset.split("dev"), dims=dims, batch_utterances=BATCH_UTTERANCES)
+    dev = evaluation_batches(dev_dialogues, dims=dims, batch_utterances=BATCH_UTTERANCES)
     dev_data = jax.device_put([batch for batch, _ in dev])
 
     # Run directory.
@@ -154,6 +156,21 @@ def _modalities(config: Config, dataset: pack.Dataset) -> list[str]:
     if not asked:
         raise UserError(f"{dataset.path} holds no modality at all; see the rows of its {pack.MANIFEST}")
     return [m for m in MODALITIES if m in asked]
+
+
+def _check_data(
+    dataset: pack.Dataset, modalities: Sequence[str], *, train: Sequence[Features], dev: Sequence[Features]
+) -> None:
+    for split, dialogues in (("train", train), ("dev", dev)):
+        if not any((d.labels != UNLABELLED).any() for d in dialogues):
+            raise UserError(f"{dataset.path}: no utterance of the {split} split has a label; training needs some")
+    for m in modalities:
+        if not any(d.present[m].any() for d in train):
+            others = ",".join(x for x in modalities if x != m)
+            raise UserError(
+                f"{dataset.path}: no utterance of the train split has {m}; "
+                f"leave it out with --config.modalities={others}"
+            )
 
 
 def _claim(workdir: Path, config: Config, dataset: pack.Dataset, modalities: Sequence[str]) -> None:

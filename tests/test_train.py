@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -170,6 +171,16 @@ def test_what_training_refuses(root, dataset, trained, tmp_path, capsys):
     no_dev = tiny.write_dataset(tmp_path / "no_dev", splits={"train": tiny.dialogues([4])})
     assert "no dev split" in errors(capsys, config, f"--config.dataset={no_dev}", workdir)
     assert "does not exist" in errors(capsys, "--config=nowhere.py")
+    assert "config.hidden is 100; expected a multiple of 2 and of config.heads (3)" in errors(
+        capsys, config, data, workdir, "--config.hidden=100", "--config.heads=3"
+    )
+    for field, value in (("dropout", "1.0"), ("seeds", "0"), ("lr", "0"), ("heads", "0"), ("epochs", "-1")):
+        assert f"config.{field} is" in errors(capsys, config, data, workdir, f"--config.{field}={value}")
+    unlabelled = [replace(d, labels=np.full_like(d.labels, UNLABELLED)) for d in tiny.dialogues([4])]
+    mute = [replace(d, present={**d.present, "audio": np.zeros(4, np.bool_)}) for d in tiny.dialogues([4])]
+    for name, train_split, message in (("u", unlabelled, "train split has a label"), ("m", mute, "has audio; leave")):
+        out = tiny.write_dataset(tmp_path / name, splits={"train": train_split, "dev": tiny.dialogues([4])})
+        assert message in errors(capsys, config, f"--config.dataset={out}", workdir)
     assert not (tmp_path / "run").exists()
 
 
@@ -188,13 +199,14 @@ def test_evaluation_refuses_other_features_and_labels_and_maps_their_order(datas
     turned = [2, 0, 1]  # new position of each label
     labels = [tiny.LABELS[turned.index(i)] for i in range(3)]
     lookup = np.array([*turned, UNLABELLED], np.int32)
-    splits = {"dev": [evaluate.replace(d, labels=lookup[d.labels]) for d in pack.load(dataset).split("dev")]}
+    splits = {"dev": [replace(d, labels=lookup[d.labels]) for d in pack.load(dataset).split("dev")]}
     assert run(tiny.write_dataset(tmp_path / "turned", labels=labels, splits=splits)) == 0
     mapped = json.loads((trained / "eval/dev/metrics.json").read_text())
     assert run(dataset) == 0
     assert json.loads((trained / "eval/dev/metrics.json").read_text())["weighted_f1"] == mapped["weighted_f1"]
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
 def test_a_loss_that_is_not_finite_stops_training(tmp_path):
     bad = tiny.dialogues([4, 4])
     bad[0].values["text"][0] = np.inf
