@@ -31,7 +31,7 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Real data and weights for development; never part of the project."""
-    folder = Path(os.environ.get("JMER_SHARED", ROOT.parent / "shared"))
+    folder = Path(os.environ.get("JMER_SHARED", ROOT.parent / "shared")).resolve()
     if not (folder / "datasets").is_dir():
         pytest.skip(f"needs the development data: no {folder} (set JMER_SHARED to where it is)")
     return folder
