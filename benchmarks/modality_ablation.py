@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
         for split in ("dev", "test"):
             if split in dataset.manifest["splits"]:
                 with contextlib.redirect_stdout(io.StringIO()):  # the table below says it all
-                    results[split] = evaluate.evaluate(run, dataset, split)
+                    results[split] = evaluate.evaluate([run], dataset, split)
         rows.append((modality or "all", results, time.perf_counter() - start))
     splits = list(rows[0][1])
     print(

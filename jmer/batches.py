@@ -16,14 +16,23 @@ from jmer.types import UNLABELLED, Batch, Features
 class Bucket(NamedTuple):
     """The dialogues of one padded length.
 
-    data: `[n + 1, U]`; the last row is all padding, and short batches are filled up with it.
-    positions: `[n]` int32, where each row stood in the split.
+    data: `[(1 + views) * n + 1, U]`: the n dialogues, their augmented views in turn, and a row that is all padding,
+      with which short batches are filled up.
+    positions: `[n]` int32, where each dialogue stood in the split.
     rows: B of its batches.
+    views: how many augmented views of each dialogue there are.
+    chances: `[n]` float64, how likely each is to be drawn next, summing to 1; for `weighted` buckets.
+    draws: how many dialogues an epoch takes from here.
+    weighted: whether they are drawn by their chances, with replacement; otherwise each comes once.
     """
 
     data: Batch
     positions: np.ndarray
     rows: int
+    views: int
+    chances: np.ndarray
+    draws: int
+    weighted: bool
 
 
 def bucket_length(utterances: int) -> int:
@@ -47,6 +56,7 @@ def collate(dialogues: Sequence[Features], *, dims: Mapping[str, int], length: i
         mask=np.zeros(shape, np.bool_),
         speaker=np.full(shape, -1, np.int32),
         label=np.full(shape, UNLABELLED, np.int32),
+        sentiment=np.full(shape, UNLABELLED, np.int32),
     )
     for b, dialogue in enumerate(dialogues):
         n = len(dialogue)
@@ -57,34 +67,58 @@ def collate(dialogues: Sequence[Features], *, dims: Mapping[str, int], length: i
         numbers = {name: i for i, name in enumerate(dict.fromkeys(dialogue.speakers))}
         batch.speaker[b, :n] = [numbers[name] for name in dialogue.speakers]
         batch.label[b, :n] = dialogue.labels
+        batch.sentiment[b, :n] = dialogue.sentiments
     return batch
 
 
-def make_buckets(dialogues: Sequence[Features], *, dims: Mapping[str, int], batch_utterances: int) -> dict[int, Bucket]:
+def make_buckets(
+    dialogues: Sequence[Features],
+    *,
+    dims: Mapping[str, int],
+    batch_utterances: int,
+    views: Sequence[Sequence[Features]] = (),
+    weights: np.ndarray | None = None,
+) -> dict[int, Bucket]:
     """Sorts dialogues into buckets, by padded length U.
 
     Args:
       batch_utterances: about so many padded utterances make a batch, whatever the length.
+      views: augmented views of all the dialogues, each in their order.
+      weights: `[n]`, how often to draw each dialogue relative to the others, with replacement; a bucket then gives
+        whole batches, the number nearest to its share of the weights, but at least one. Not given: each dialogue comes
+        once an epoch.
     """
-    return {
-        length: Bucket(
-            collate([dialogues[i] for i in positions], dims=dims, length=length, rows=len(positions) + 1),
-            np.array(positions, np.int32),
-            _rows(length, len(positions), batch_utterances),
+    buckets = {}
+    for length, positions in _by_length(dialogues).items():
+        rows = _rows(length, len(positions), batch_utterances)
+        data = [source[i] for source in (dialogues, *views) for i in positions]
+        share = np.ones(len(positions)) if weights is None else weights[positions]
+        if weights is None:
+            draws = len(positions)
+        else:
+            draws = rows * max(1, round(len(dialogues) * share.sum() / weights.sum() / rows))
+        buckets[length] = Bucket(
+            data=collate(data, dims=dims, length=length, rows=len(data) + 1),
+            positions=np.array(positions, np.int32),
+            rows=rows,
+            views=len(views),
+            chances=share / share.sum() if share.any() else np.full(len(share), 1 / len(share)),
+            draws=draws,
+            weighted=weights is not None,
         )
-        for length, positions in _by_length(dialogues).items()
-    }
+    return buckets
 
 
 def training_plan(buckets: Mapping[int, Bucket], *, seeds: Sequence[int], epoch: int) -> list[tuple[int, np.ndarray]]:
     """Returns an epoch's batches as (padded length, `[S, B]` int32 rows of the bucket).
 
-    Every dialogue comes once. The sequence of lengths depends on the epoch alone, so that all seeds share a program; a
-    seed's own order depends on the seed and the epoch alone, so that it is the same in any company and after a resume.
+    Each time a dialogue comes it is the original or one of its views, all equally likely. The sequence of lengths
+    depends on the epoch alone, so that all seeds share a program; a seed's own order depends on the seed and the epoch
+    alone, so that it is the same in any company and after a resume.
     """
     plan = []
     for length, bucket in buckets.items():
-        orders = [np.random.default_rng((seed, epoch, length)).permutation(len(bucket.positions)) for seed in seeds]
+        orders = [_order(bucket, np.random.default_rng((seed, epoch, length))) for seed in seeds]
         plan += [(length, rows) for rows in _batches(np.stack(orders), bucket)]
     np.random.default_rng((epoch, len(plan))).shuffle(plan)
     return plan
@@ -108,7 +142,7 @@ def evaluation_batches(
 
 def steps_per_epoch(buckets: Mapping[int, Bucket]) -> int:
     """Returns how many batches `training_plan` makes."""
-    return sum(-(-len(b.positions) // b.rows) for b in buckets.values())
+    return sum(-(-b.draws // b.rows) for b in buckets.values())
 
 
 def _by_length(dialogues: Sequence[Features]) -> dict[int, list[int]]:
@@ -124,9 +158,18 @@ def _rows(length: int, dialogues: int, batch_utterances: int) -> int:
     return min(max(1, batch_utterances // length), 2 ** (dialogues - 1).bit_length())
 
 
+def _order(bucket: Bucket, rng: np.random.Generator) -> np.ndarray:
+    """`[draws]` rows of the bucket, in the order in which one seed takes them."""
+    n = len(bucket.positions)
+    order = rng.choice(n, bucket.draws, p=bucket.chances) if bucket.weighted else rng.permutation(n)
+    return order + n * rng.integers(bucket.views + 1, size=len(order)) if bucket.views else order
+
+
 def _batches(order: np.ndarray, bucket: Bucket) -> list[np.ndarray]:
-    """Cuts `[S, n]` row numbers into pieces of `[S, B]`; the last is filled up with the padding row."""
-    n = order.shape[1]
-    short = -n % bucket.rows
-    padded = np.concatenate([order, np.full((len(order), short), n)], axis=1).astype(np.int32)
+    """Cuts `[S, draws]` row numbers into pieces of `[S, B]`; the last is filled up with the padding row."""
+    draws = order.shape[1]
+    if not draws:
+        return []
+    padding = len(bucket.data.mask) - 1
+    padded = np.pad(order.astype(np.int32), ((0, 0), (0, -draws % bucket.rows)), constant_values=padding)
     return np.split(padded, padded.shape[1] // bucket.rows, axis=1)

@@ -1,5 +1,6 @@
 """The fields of a training config, with their defaults. Experiments in `configs/` change what they are about."""
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict
@@ -10,7 +11,7 @@ Config: TypeAlias = Any  # a ConfigDict; what type a field has is known when it 
 
 
 def base() -> Config:
-    """Returns the defaults: BiGRU encoders, gated fusion, R-GCN then GAT over the speaker graph."""
+    """Returns the defaults: BiGRU encoders, gated fusion, R-GCN then GAT over the speaker graph, cross-entropy."""
     config = ConfigDict()
 
     # Data.
@@ -18,14 +19,43 @@ def base() -> Config:
     config.modalities = ""  # comma-separated; empty: all that the dataset holds
     config.batch_utterances = 256  # padded utterances a batch, about
 
-    # Model.
+    # Model. config.future=0 asks for a causal model, for online use: nothing in it then looks ahead.
     config.hidden = 128  # width of every layer
-    config.heads = 4  # of the graph attention
+    config.heads = 4  # of every attention
+    config.encoder = "bigru"  # none, gru, bigru, bigru_attention or transformer
+    config.encoder_layers = 1  # of the transformer
+    config.co_attention = False  # modalities attend to each other after their encoders
+    config.fusion = "gated"  # early, gated, late or hybrid
+    config.graph = "rgcn,gat"  # layers over the speaker graph, of rgcn, gat, grnn and gfpush; none for no graph
+    config.graph_nodes = "utterance"  # or modality: a node for each modality of an utterance, joined with each other
+    config.graph_weight = 1.0  # lambda in x + lambda * graph(x)
+    config.learn_graph_weight = False  # lambda is trained, from that value; metrics.jsonl tells it
     config.past = 10  # the speaker graph's window, in utterances
     config.future = 10
-    config.graph_weight = 1.0  # lambda in fused + lambda * graph(fused)
+    config.distance_bins = ""  # relations also by distance: 2,5 for 1 to 2, 3 to 5 and beyond
+    config.bases = 0  # of the relations' weights in rgcn and grnn; 0: a free matrix a relation
+    config.gfpush = ConfigDict({"order": 4, "alpha": 0.2, "rmax": 0.0, "top_k": 0, "scheme": "ppr"})  # or avg, single
+    config.specialist = ""  # comma-separated labels of a second classifier, for the rare ones
+    config.specialist_weight = 0.5  # its weight, in the loss and where it is merged with the main one
+
+    # Regularisation.
     config.dropout = 0.4
     config.drop_node = 0.1
+    config.drop_edge = 0.0
+    config.modality_dropout = 0.0  # of each modality of an utterance, never of all
+    config.feature_noise = 0.0  # standard deviation, in standard deviations of the feature
+    config.mixup = 0.0  # alpha; mixes features with those of another utterance of the same class; 0: off
+    # Forward passes a batch; above 1, with the consistency loss of GRAND+.
+    config.consistency = ConfigDict({"passes": 1, "weight": 1.0, "temperature": 0.5, "confidence": 0.0})
+
+    # Loss and imbalance.
+    config.class_weights = "none"  # none, inverse, sqrt or effective (number of samples)
+    config.focal_gamma = 0.0  # 2.0 is usual; its per-class alpha is class_weights
+    config.label_smoothing = 0.0
+    config.logit_adjustment = 0.0  # tau; 1.0 aims at balanced accuracy
+    config.sampler = "none"  # draws dialogues by the class weights of their utterances: none, inverse, sqrt, effective
+    config.sentiment = 0.0  # weight of the auxiliary task; for datasets with sentiments
+    config.contrastive = ConfigDict({"weight": 0.0, "temperature": 0.1, "prototypes": True})
 
     # Optimisation.
     config.seed = 0  # of the first
@@ -37,29 +67,131 @@ def base() -> Config:
     config.weight_decay = 1e-2
     config.clip_norm = 1.0  # global norm of the gradients
 
+    # Ensembles.
+    config.keep_epochs = 1  # how many of the best epochs are kept of each seed
+    config.merge_epochs = "vote"  # vote: the mean of their probabilities; average: of their weights
+    config.vote = False  # evaluation and prediction also take the mean of the probabilities of all seeds
+
     config.lock()
     return config
 
 
 _AT_LEAST = {
     "batch_utterances": 1, "hidden": 2, "heads": 1, "past": 0, "future": 0, "seed": 0, "seeds": 1, "epochs": 1,
-    "patience": 1, "weight_decay": 0, "dropout": 0, "drop_node": 0, "warmup": 0,
+    "patience": 1, "weight_decay": 0, "dropout": 0, "drop_node": 0, "drop_edge": 0, "modality_dropout": 0, "warmup": 0,
+    "encoder_layers": 1, "bases": 0, "gfpush.order": 0, "gfpush.rmax": 0, "gfpush.top_k": 0, "feature_noise": 0,
+    "mixup": 0, "consistency.passes": 1, "consistency.weight": 0, "consistency.confidence": 0, "focal_gamma": 0,
+    "label_smoothing": 0, "logit_adjustment": 0, "sentiment": 0, "contrastive.weight": 0, "keep_epochs": 1,
 }  # fmt: skip
-_BELOW = {"dropout": 1, "drop_node": 1, "warmup": 1}
-_ABOVE = {"lr": 0, "clip_norm": 0}
+_BELOW = {
+    "dropout": 1, "drop_node": 1, "drop_edge": 1, "modality_dropout": 1, "warmup": 1, "specialist_weight": 1,
+    "label_smoothing": 1, "consistency.confidence": 1,
+}  # fmt: skip
+_ABOVE = {
+    "lr": 0, "clip_norm": 0, "specialist_weight": 0, "gfpush.alpha": 0, "consistency.temperature": 0,
+    "contrastive.temperature": 0,
+}  # fmt: skip
+_SCHEMES = ("none", "inverse", "sqrt", "effective")
+BIDIRECTIONAL = ("bigru", "bigru_attention")  # encoders that can be no part of a causal model
+_ONE_OF = {
+    "encoder": ("none", "gru", "transformer", *BIDIRECTIONAL),
+    "fusion": ("early", "gated", "late", "hybrid"),
+    "graph_nodes": ("utterance", "modality"),
+    "gfpush.scheme": ("ppr", "avg", "single"),
+    "class_weights": _SCHEMES,
+    "sampler": _SCHEMES,
+    "merge_epochs": ("vote", "average"),
+}
+GRAPH_LAYERS = ("rgcn", "gat", "grnn", "gfpush")
+
+
+def names_in(field: str) -> tuple[str, ...]:
+    """Returns the names in a comma-separated field."""
+    return tuple(name.strip() for name in field.split(",") if name.strip())
+
+
+def graph_layers(config: Config) -> tuple[str, ...]:
+    """Returns the layers of `config.graph`."""
+    return () if config.graph == "none" else names_in(config.graph)
 
 
 def check(config: Config) -> None:
-    """Checks the fields that a number can be wrong for.
+    """Checks every field, and the fields together.
 
     Raises:
-      UserError: one is out of its range.
+      UserError: a field is out of its range, or two ask for what cannot go together.
     """
-    expected = [(name, config[name] >= bound, f"at least {bound}") for name, bound in _AT_LEAST.items()]
-    expected += [(name, config[name] < bound, f"below {bound}") for name, bound in _BELOW.items()]
-    expected += [(name, config[name] > bound, f"above {bound}") for name, bound in _ABOVE.items()]
+    values = {name: _field(config, name) for name in {*_AT_LEAST, *_BELOW, *_ABOVE, *_ONE_OF}}
+    expected = [(name, values[name] >= bound, f"at least {bound}") for name, bound in _AT_LEAST.items()]
+    expected += [(name, values[name] < bound, f"below {bound}") for name, bound in _BELOW.items()]
+    expected += [(name, values[name] > bound, f"above {bound}") for name, bound in _ABOVE.items()]
+    expected += [(name, values[name] in names, f"one of {', '.join(names)}") for name, names in _ONE_OF.items()]
     whole = config.heads > 0 and config.hidden % 2 == 0 and config.hidden % config.heads == 0
     expected.append(("hidden", whole, f"a multiple of 2 and of config.heads ({config.heads})"))
+    expected.append(("gfpush.alpha", config.gfpush.alpha <= 1, "at most 1"))
+    for name in ("patience", "epochs"):  # so that each seed comes to so many epochs
+        fits = config.keep_epochs <= config[name]
+        expected.append(("keep_epochs", fits, f"at most config.{name} ({config[name]})"))
+    layers = graph_layers(config)
+    known = bool(layers) == (config.graph != "none") and set(layers) <= set(GRAPH_LAYERS)
+    expected.append(("graph", known, f"none, or layers of {', '.join(GRAPH_LAYERS)}, comma-separated"))
+    bins = names_in(config.distance_bins)
+    ascending = all(b.isdecimal() and int(b) > 0 for b in bins) and list(bins) == sorted(set(bins), key=int)
+    expected.append(("distance_bins", ascending, "distances from 1 up, ascending and comma-separated, such as 2,5"))
     for name, fits, what in expected:
         if not fits:
-            raise UserError(f"config.{name} is {config[name]}; expected {what}")
+            raise UserError(f"config.{name} is {_field(config, name)}; expected {what}")
+
+    if config.future == 0 and config.encoder in BIDIRECTIONAL:
+        raise UserError(
+            f"config.future=0 asks for a causal model, but config.encoder={config.encoder} reads the dialogue from its "
+            "end too; take --config.encoder=gru, transformer or none, or a config.future of 1 or more"
+        )
+    if config.graph_nodes == "modality" and config.fusion == "early":
+        raise UserError(
+            "config.graph_nodes=modality needs each modality's encoding, but config.fusion=early joins the modalities "
+            "before the encoder; take gated, late or hybrid fusion, or --config.graph_nodes=utterance"
+        )
+    if config.co_attention and config.fusion == "early":
+        raise UserError(
+            "config.co_attention needs each modality's encoding, but config.fusion=early joins the modalities before "
+            "the encoder; take gated, late or hybrid fusion, or --config.co_attention=False"
+        )
+
+
+def check_fit(config: Config, *, modalities: Sequence[str], labels: Sequence[str], sentiments: bool) -> None:
+    """Checks a config against what it is to be trained on.
+
+    Args:
+      modalities: those to train on.
+      labels: the dataset's label set.
+      sentiments: whether any utterance of the train split has one.
+
+    Raises:
+      UserError: the config asks for what the data cannot give.
+    """
+    if len(modalities) == 1:
+        for name, asked in (("co_attention", config.co_attention), ("graph_nodes", config.graph_nodes == "modality")):
+            if asked:
+                raise UserError(
+                    f"config.{name}={config[name]} joins modalities with each other, but there is only {modalities[0]} "
+                    "to train on; give more modalities, or leave it out"
+                )
+    rare = names_in(config.specialist)
+    for label in rare:
+        if label not in labels:
+            raise UserError(f"config.specialist: '{label}' is not one of the dataset's labels ({', '.join(labels)})")
+    if len(rare) != len(set(rare)) or len(rare) >= len(labels):
+        raise UserError(f"config.specialist is {config.specialist}; expected some of the labels, not all, each once")
+    if config.sentiment and not sentiments:
+        raise UserError(
+            "config.sentiment asks for the sentiment task, but no utterance of the train split has a sentiment; "
+            "extract from a source that has them (MELD, or a table with a sentiment column), or leave it out"
+        )
+
+
+def _field(config: Config, name: str) -> Any:
+    """A field by its dotted name."""
+    for part in name.split("."):
+        config = config[part]
+    return config

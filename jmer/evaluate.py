@@ -1,8 +1,10 @@
 """Evaluates a run's best checkpoint (chosen on dev) on a split.
 
-    python -m jmer.evaluate --workdir=runs/x --split=test [--dataset=DIR]
+    python -m jmer.evaluate --workdir=runs/x --split=test [--dataset=DIR] [--vote] [--with=runs/y ...]
 
-Writes metrics.json, confusion_matrix.png and predictions.csv into WORKDIR/eval/SPLIT and prints the report.
+Writes metrics.json, confusion_matrix.png and predictions.csv into WORKDIR/eval/SPLIT and prints the report. With --vote
+the seeds vote: their probabilities are averaged, and there is one score; --with adds the seeds of other runs to the
+vote. That goes into WORKDIR/eval/SPLIT-vote.
 """
 
 import csv
@@ -17,7 +19,7 @@ import numpy as np
 from jmer import cli, metrics, pack, runs
 from jmer.errors import UserError
 from jmer.labels import check_label
-from jmer.predict import predict_features
+from jmer.predict import check_members, predict_features
 from jmer.report import confusion_picture, report_table
 from jmer.runs import Run
 from jmer.types import UNLABELLED, Features
@@ -28,20 +30,35 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--workdir", type=Path, required=True, help="run directory that jmer.train wrote")
     parser.add_argument("--split", default="test", help="train, dev or test (default test)")
     parser.add_argument("--dataset", type=Path, help="another dataset directory than the one trained on")
+    parser.add_argument("--vote", action="store_true", help="average the probabilities of all seeds")
+    parser.add_argument(
+        "--with", dest="others", type=Path, action="append", default=[], help="another run that votes too; repeatable"
+    )
     args = cli.parse(parser, argv)
-    run = runs.load(args.workdir)
-    evaluate(run, pack.load(args.dataset or Path(run.config.dataset)), args.split)
+    members = [runs.load(workdir) for workdir in (args.workdir, *args.others)]
+    dataset = pack.load(args.dataset or Path(members[0].config.dataset))
+    evaluate(members, dataset, args.split, vote=args.vote or bool(args.others))
     return cli.EXIT_OK
 
 
-def evaluate(run: Run, dataset: pack.Dataset, split: str) -> dict[str, Any]:
-    """Scores a run on a split, writes the files, prints the report, and returns what `metrics.json` holds.
+def evaluate(members: Sequence[Run], dataset: pack.Dataset, split: str, *, vote: bool = False) -> dict[str, Any]:
+    """Scores runs on a split, writes the files, prints the report, and returns what `metrics.json` holds.
+
+    Args:
+      members: one run; more only where they vote. The files go to the first.
+      vote: average the probabilities of all seeds of all members, for one score.
 
     Raises:
-      UserError: the dataset's features or labels are not those that the run was trained on.
+      UserError: the dataset's features or labels are not those that a run was trained on, or the runs do not fit
+        together.
     """
+    check_members(members)
+    run, name = members[0], f"{split}-vote" if vote else split
     dialogues = compatible_split(run, dataset, split)
-    probs = np.concatenate([p for p, _ in predict_features(run, dialogues)], axis=1)  # [S, N, C]
+    each_run = [predict_features(m, compatible_split(m, dataset, split)) for m in members]
+    probs = np.concatenate([np.concatenate([p for p, _ in pairs], axis=1) for pairs in each_run])  # [S, N, C]
+    if vote:
+        probs = probs.mean(axis=0, keepdims=True)
     labels = np.concatenate([d.labels for d in dialogues])
     if not (labels != UNLABELLED).any():
         raise UserError(f"{dataset.path}: no utterance of split '{split}' has a label, so there is nothing to score")
@@ -59,11 +76,13 @@ def evaluate(run: Run, dataset: pack.Dataset, split: str) -> dict[str, Any]:
         "confusion_matrix": each[0]["confusion_matrix"].tolist(),
         "checkpoint": str(run.workdir / "checkpoints" / str(run.progress["epoch"])),
         "best_epoch": run.progress["best_epoch"],
+        "members": [str(m.workdir) for m in members] if vote else [],  # whose seeds voted
     }
-    folder = run.workdir / "eval" / split
+    folder = run.workdir / "eval" / name
+    who = "all seeds" if vote else f"seed {run.seeds[0]}"
     folder.mkdir(parents=True, exist_ok=True)
     runs.save_json(folder / "metrics.json", result)
-    picture = confusion_picture(each[0]["confusion_matrix"], run.labels, title=f"{split}, seed {run.seeds[0]}")
+    picture = confusion_picture(each[0]["confusion_matrix"], run.labels, title=f"{split}, {who}")
     picture.savefig(folder / "confusion_matrix.png", dpi=150)
     _write_predictions(folder / "predictions.csv", run.labels, dialogues, probs[0])
     print(report_table(result))

@@ -4,6 +4,9 @@
     python -m jmer.extract --config configs/extract/hf.py --config.source=meld --config.root=data/MELD.Raw
     python -m jmer.extract --config configs/extract/lite.py --config.source=table --config.root=my.csv
 
+`--config.views=2` adds two views of every dialogue of train, its texts and sounds augmented: splits `train_view1` and
+`train_view2`, alike in everything but the features. The texts stored with a view, and the rows, are the originals'.
+
 What was extracted once is in a cache (`$JMER_CACHE`, else ~/.cache/jmer), so that an interrupted run goes on where it
 was when the same command is run again. Ends with a table of ok, degraded and failed rows. Exit codes: 0 done; 2 bad
 arguments or input; 3 rows failed and --strict was given; 75 interrupted.
@@ -27,7 +30,7 @@ from tqdm import tqdm
 from jmer import cli, pack
 from jmer.data import meld, sample, table
 from jmer.errors import UserError
-from jmer.features import clips, engine, registry
+from jmer.features import augment, clips, engine, registry, views
 from jmer.features.cache import Cache, default_root
 from jmer.features.extractor import Extractor
 from jmer.types import MODALITIES, Corpus, Features
@@ -59,6 +62,7 @@ def extract_dataset(config: Any) -> Path:
     if not extractors:
         raise UserError("text.model, audio.model and video.model are all none, so there is nothing to extract")
     dims = {modality: extractor.dim for modality, extractor in extractors.items()}
+    viewed = make_views(config, corpus, extractors)
     out = Path(config.out or default_out(config, corpus))
     if not pack.is_replaceable(out):
         raise UserError(f"{out} exists and is not a dataset of jmer's; name another folder with --config.out")
@@ -66,21 +70,25 @@ def extract_dataset(config: Any) -> Path:
 
     # Has it been done?
     digests = _digests(corpus, workers) if {"audio", "video"} & set(extractors) else {}
-    inputs = inputs_sha256(corpus, extractors, digests)
+    inputs = inputs_sha256(corpus, extractors, digests, views=viewed)
     if _is_current(out, inputs):
         _report(pack.read_manifest(out))
         print(f"{out} already holds this dataset, from the same rows, clips and extractors")
         return out
 
-    # Features, by split; rows, an utterance each.
-    splits: dict[str, list[Features]] = {split: [] for split in corpus.splits}
+    # Features, by split; rows, an utterance each. Views come as further splits, and have no rows.
+    view_splits = [pack.view_split(number + 1) for number in range(len(viewed))]
+    splits: dict[str, list[Features]] = {split: [] for split in [*corpus.splits, *view_splits]}
     rows: list[dict[str, str]] = []
     absences: dict[str, Counter[str]] = {modality: Counter() for modality in extractors}
-    count = sum(len(dialogue.utterances) for dialogues in corpus.splits.values() for dialogue in dialogues)
+    lost: Counter[tuple[str, str, str]] = Counter()  # what a view lacks though its original has it
+    counts = {split: sum(len(d.utterances) for d in dialogues) for split, dialogues in corpus.splits.items()}
+    count = sum(counts.values())
+    total = count * len(extractors) + sum(counts[views.SPLIT] * len(view) for view in viewed)
     cache = Cache(Path(config.cache) if config.cache else default_root())
-    with _bar(total=count * len(extractors), desc="extracting", unit=" features") as bar:
+    with _bar(total=total, desc="extracting", unit=" features") as bar:
         for done in engine.extract(
-            corpus, extractors, digests=digests, cache=cache, workers=workers, progress=bar.update
+            corpus, extractors, views=viewed, digests=digests, cache=cache, workers=workers, progress=bar.update
         ):
             splits[done.split].append(engine.features_of(done.dialogue, done.results, dims=dims, labels=corpus.labels))
             for utterance, results in zip(done.dialogue.utterances, done.results, strict=True):
@@ -90,6 +98,12 @@ def extract_dataset(config: Any) -> Path:
                 for modality, result in results.items():
                     if result.vector is None:
                         absences[modality][result.reason] += 1
+            for split, of_view in zip(view_splits, done.views, strict=False):  # only train has any
+                splits[split].append(engine.features_of(done.dialogue, of_view, dims=dims, labels=corpus.labels))
+                for original, results in zip(done.results, of_view, strict=True):
+                    for modality, result in results.items():
+                        if result.vector is None and original[modality].vector is not None:
+                            lost[split, modality, result.reason] += 1
 
     # The dataset directory. A modality that no utterance has is left out.
     modalities: dict[str, dict[str, Any]] = {}
@@ -110,7 +124,9 @@ def extract_dataset(config: Any) -> Path:
         splits=splits,
         modalities=modalities,
         rows=rows,
-        notes=corpus.notes,
+        notes=[*corpus.notes, *(f"{s}: {n} utterances, augmented, lack {m}: {why}" for (s, m, why), n in lost.items())],
+        views=len(viewed),
+        augmentation={m: extractor.spec["augmentation"] for view in viewed[:1] for m, extractor in view.items()},
         inputs_sha256=inputs,
     )
     _report(pack.read_manifest(out))
@@ -130,11 +146,14 @@ def default_config() -> ConfigDict:
     config.source = "sample"  # sample, meld or table
     config.root = ""  # the folder of sample or meld, the CSV of table; empty: data/sample, data/MELD.Raw
     config.out = ""  # dataset directory; empty: data/packed/NAME, the name made of the source and the extractors
-    config.columns = ConfigDict(dict.fromkeys((*table.REQUIRED, *table.INPUTS), ""))  # table's names; empty: the same
+    config.columns = ConfigDict(dict.fromkeys(table.COLUMNS, ""))  # table's names; empty: the same
     config.labels = ()  # a table's label set in order; empty: those found, sorted
     config.text = ConfigDict({"model": "lite", "pooling": "mean", "max_tokens": 128})  # the last two only for encoders
     config.audio = ConfigDict({"model": "lite"})
     config.video = ConfigDict({"model": "lite", "frames": 8})  # frames looked at in a clip
+    config.views = 0  # augmented views of the train split, with other texts and sounds, for the trainer to draw from
+    config.views_seed = 0
+    config.lexicon = ""  # file of synonyms, a group a line; empty: jmer's own
     config.workers = 0  # processes that decode clips; 0: one a core
     config.cache = ""  # folder; empty: $JMER_CACHE, else jmer in $XDG_CACHE_HOME or ~/.cache
     return config.lock()
@@ -160,28 +179,55 @@ def load_source(config: Any) -> Corpus:
     raise UserError(f"config field 'source' is '{config.source}'; expected sample, meld or table")
 
 
+def make_views(config: Any, corpus: Corpus, extractors: Mapping[str, Extractor]) -> list[dict[str, Extractor]]:
+    """Returns the extractors of the augmented views that `config` wants, by modality.
+
+    Raises:
+      UserError: there is nothing to augment, or the lexicon cannot be read.
+    """
+    count = config.views
+    if not count:
+        if config.lexicon:
+            raise UserError("config.lexicon is for augmented views, and config.views is 0; leave it out or set both")
+        return []
+    if count < 0:
+        raise UserError(f"config.views is {count}; expected 0 or how many augmented views to make")
+    if not {"text", "audio"} & set(extractors):
+        raise UserError(f"config.views is {count}, but only text and audio are augmented, and both are none")
+    if views.SPLIT not in corpus.splits:
+        raise UserError(f"config.views is {count}, but only a train split is augmented, and the source has none")
+    lexicon = augment.read_lexicon(Path(config.lexicon) if config.lexicon else augment.BUNDLED)
+    return views.views_of(extractors, count=count, seed=config.views_seed, lexicon=lexicon)
+
+
 def default_out(config: Any, corpus: Corpus) -> Path:
-    """`data/packed/NAME`, such as `meld-minilm-l6-v2-lite-lite`."""
+    """`data/packed/NAME`, such as `meld-minilm-l6-v2-lite-lite`, or `sample-lite-lite-lite-views2`."""
     models = [Path(config[modality].model).name for modality in MODALITIES]
-    return Path("data/packed") / "-".join([corpus.name, *models])
+    return Path("data/packed") / "-".join([corpus.name, *models, *([f"views{config.views}"] if config.views else [])])
 
 
-def inputs_sha256(corpus: Corpus, extractors: Mapping[str, Extractor], digests: Mapping[Path, str]) -> str:
-    """SHA-256 of all that decides what the dataset holds: rows, contents of clips, extractors."""
+def inputs_sha256(
+    corpus: Corpus,
+    extractors: Mapping[str, Extractor],
+    digests: Mapping[Path, str],
+    *,
+    views: Sequence[Mapping[str, Extractor]] = (),
+) -> str:
+    """SHA-256 of all that decides what the dataset holds: rows, contents of clips, extractors, those of views too."""
     digest = hashlib.sha256()
 
     def add(*values: Any) -> None:
         digest.update(json.dumps(values).encode() + b"\n")
 
     add(pack.SCHEMA_VERSION, corpus.name, corpus.labels, corpus.notes)
-    add({modality: extractor.fingerprint for modality, extractor in extractors.items()})
+    add(*({modality: extractor.fingerprint for modality, extractor in each.items()} for each in (extractors, *views)))
     for split, dialogues in corpus.splits.items():
         for dialogue in dialogues:
             add(split, dialogue.id)
             for u in dialogue.utterances:
                 ready = {modality: list(map(float, vector)) for modality, vector in sorted(u.features.items())}
                 clip = digests.get(u.clip) if u.clip else None
-                add(u.id, u.speaker, u.text, u.label, clip, u.max_seconds, ready, u.notes)
+                add(u.id, u.speaker, u.text, u.label, u.sentiment, clip, u.max_seconds, ready, u.notes)
     return digest.hexdigest()
 
 
@@ -221,9 +267,11 @@ def _report(manifest: Mapping[str, Any]) -> None:
     for modality, described in manifest["modalities"].items():
         what = f"{described['dim']} features" if described["dim"] else f"absent: {described['reason']}"
         print(f"{modality}: {what}")
+    if manifest["views"]:
+        print(f"views: {manifest['views']} of train, {' and '.join(manifest['augmentation'])} augmented")
     rows = manifest["rows"]
     print(f"\n{'split':8}{'ok':>8}{'degraded':>10}{'failed':>8}{'rows':>8}")
-    for split in [*manifest["splits"], "all"]:
+    for split in [*dict.fromkeys(row["split"] for row in rows), "all"]:
         counts = Counter(row["status"] for row in rows if split in (row["split"], "all"))
         print(f"{split:8}{counts['ok']:8}{counts['degraded']:10}{counts['failed']:8}{counts.total():8}")
     reasons: dict[tuple[str, str], list[dict]] = {}

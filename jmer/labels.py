@@ -7,7 +7,7 @@ from jmer.errors import UserError
 
 # The order that MELD's papers and code use ("classes 3, 4, 5" are disgust, sadness, fear).
 MELD_EMOTIONS = ("neutral", "joy", "anger", "disgust", "sadness", "fear", "surprise")
-MELD_SENTIMENTS = ("neutral", "positive", "negative")
+SENTIMENTS = ("negative", "neutral", "positive")
 
 
 def check_label(label: str, labels: Sequence[str], *, where: str) -> str:

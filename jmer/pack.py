@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ import numpy as np
 from jmer.errors import UserError
 from jmer.types import MODALITIES, Features
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 
@@ -35,6 +36,8 @@ def write(
     modalities: Mapping[str, Mapping[str, Any]],
     rows: Sequence[Mapping[str, str]],
     notes: Sequence[str] = (),
+    views: int = 0,
+    augmentation: Mapping[str, Any] = MappingProxyType({}),
     inputs_sha256: str = "",
 ) -> None:
     """Writes a dataset directory; it appears at `out` only when it is whole.
@@ -45,7 +48,10 @@ def write(
       modalities: for every modality `{"dim", "extractor", "fingerprint", "reason"}`; `dim` 0 marks it absent, with the
         reason, and its values are not written.
       rows: an utterance each: `{"split", "dialogue", "utterance", "status", "reason"}`; read after all the splits.
+        Augmented views have none of their own.
       notes: what the source noticed about the whole corpus.
+      views: how many of the splits are augmented views of train, named by `view_split` and alike but for the values.
+      augmentation: by modality, what the views were made with.
       inputs_sha256: identifies rows, clips and extractors, so that an unchanged extraction can be recognised.
 
     Raises:
@@ -99,12 +105,19 @@ def write(
             "labels": list(labels),
             "modalities": {m: dict(modalities[m]) for m in MODALITIES},
             "splits": sizes,
+            "views": views,
+            "augmentation": dict(augmentation),
             "inputs_sha256": inputs_sha256,
             "files": {f.name: _sha256(f) for f in sorted(folder.iterdir())},
             "notes": list(notes),
             "rows": [dict(row) for row in rows],
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def view_split(number: int) -> str:
+    """Name of the split that holds a view of train; views are numbered from 1."""
+    return f"train_view{number}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +230,7 @@ def _tfds_features(dims: Mapping[str, int]) -> Any:
             "speakers": strings,
             "texts": strings,
             "labels": tfds.features.Tensor(shape=(None,), dtype=np.int32),
+            "sentiments": tfds.features.Tensor(shape=(None,), dtype=np.int32),
             "values": {m: tfds.features.Tensor(shape=(None, d), dtype=np.float32) for m, d in dims.items()},
             "present": {m: tfds.features.Tensor(shape=(None,), dtype=np.bool_) for m in dims},
         }
@@ -230,6 +244,7 @@ def _example(dialogue: Features, dims: Mapping[str, int]) -> dict[str, Any]:
         "speakers": np.array(dialogue.speakers, np.object_),
         "texts": np.array(dialogue.texts, np.object_),
         "labels": np.asarray(dialogue.labels, np.int32),
+        "sentiments": np.asarray(dialogue.sentiments, np.int32),
         "values": {m: np.asarray(dialogue.values[m], np.float32) for m in dims},
         "present": {m: np.asarray(dialogue.present[m], np.bool_) for m in dims},
     }
@@ -245,6 +260,7 @@ def _features(example: Mapping[str, Any], dims: Mapping[str, int]) -> Features:
         speakers=strings("speakers"),
         texts=strings("texts"),
         labels=example["labels"],
+        sentiments=example["sentiments"],
         values={m: example["values"][m] for m in dims},
         present={m: example["present"][m] for m in dims},
     )

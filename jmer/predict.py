@@ -20,28 +20,36 @@ BATCH_UTTERANCES = 256  # padded utterances of a batch that only predicts; one n
 _KEYS = ("id", "speaker", "text", "clip", "features")
 
 
-def load(path: str | Path) -> "Predictor":
-    """Opens a run directory for prediction, at its best checkpoint.
+def load(path: str | Path, *others: str | Path) -> "Predictor":
+    """Opens a run directory for prediction, at its best checkpoint; with others, several runs that vote.
 
     Raises:
-      UserError: there is no run there, it has no checkpoint yet, or a file of it is damaged.
+      UserError: there is no run there, it has no checkpoint yet, a file of it is damaged, or the runs do not fit
+        together.
     """
-    return Predictor(runs.load(Path(path)))
+    return Predictor([runs.load(Path(p)) for p in (path, *others)])
 
 
 class Predictor:
-    """A run's first seed, with the extractors that the run recorded.
+    """Trained runs, with the extractors that they recorded.
+
+    Of a run that was trained with `config.vote`, all seeds vote, as all runs do where there are several; otherwise the
+    first seed speaks.
 
     labels: the label names, in the model's order.
-    modalities: the modalities the model reads.
+    modalities: the modalities the models read.
     """
 
-    def __init__(self, run: Run):
-        self._run = replace(run, params=jax.tree.map(lambda x: x[:1], run.params))
+    def __init__(self, members: Sequence[Run]):
+        check_members(members)
+        self._members = [
+            m if m.config.vote else replace(m, params=jax.tree.map(lambda x: x[:1], m.params)) for m in members
+        ]
         self._extractors: dict[str, Extractor] = {}
-        self.labels = run.labels
-        self.modalities = tuple(run.modalities)
-        self._dims = dict(run.model.dims)
+        self._described = {name: described for m in members for name, described in m.modalities.items()}
+        self._dims = {name: described["dim"] for name, described in self._described.items()}
+        self.labels = members[0].labels
+        self.modalities = tuple(self._described)
 
     def predict(self, dialogue: Dialogue | Sequence[Mapping[str, Any]]) -> list[Prediction]:
         """Returns a prediction an utterance.
@@ -60,20 +68,26 @@ class Predictor:
         if not dialogue.utterances:
             return []
         features = engine.extract_dialogue(dialogue, self._needed(dialogue), dims=self._dims)
-        ((probs, gates),) = predict_features(self._run, [features])
+        each = [predict_features(member, [features])[0] for member in self._members]
+        probs = np.concatenate([p for p, _ in each]).mean(axis=0)
+        # The members' gates, each by name: a modality that only some read has the mean over those.
+        gates: dict[str, list[np.ndarray]] = {}
+        for member, (_, g) in zip(self._members, each, strict=True):
+            for i, name in enumerate(member.model.gate_names):
+                gates.setdefault(name, []).extend(g[..., i])
         return [
             Prediction(
                 utterance_id=utterance.id,
                 label=self.labels[p.argmax()],
                 probs=dict(zip(self.labels, p.tolist(), strict=True)),
-                gates=dict(zip(self.modalities, g.tolist(), strict=True)),
+                gates={name: float(np.mean([g[i] for g in shares])) for name, shares in gates.items()},
             )
-            for utterance, p, g in zip(dialogue.utterances, probs[0], gates[0], strict=True)
+            for i, (utterance, p) in enumerate(zip(dialogue.utterances, probs, strict=True))
         ]
 
     def _needed(self, dialogue: Dialogue) -> dict[str, Extractor]:
         """The extractors of the modalities that some utterance gives raw, built when first needed."""
-        for modality, described in self._run.modalities.items():
+        for modality, described in self._described.items():
             raw = [u.text if modality == "text" else u.clip for u in dialogue.utterances if modality not in u.features]
             if any(raw) and modality not in self._extractors:
                 self._extractors[modality] = registry.build(described["extractor"])
@@ -81,15 +95,42 @@ class Predictor:
 
 
 def predict_features(run: Run, dialogues: Sequence[Features]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Returns for each dialogue the class probabilities `[S, U, C]` and the gates `[S, U, M]` of every seed."""
+    """Returns for each dialogue the class probabilities `[S, U, C]` and the gates `[S, U, G]` of every seed.
+
+    Where a seed has several members (its best epochs), they vote: the means of theirs.
+    """
+    seeds, members = jax.tree.leaves(run.params)[0].shape[:2]
+    params = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), run.params)
     results: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for batch, positions in evaluation_batches(dialogues, dims=dict(run.model.dims), batch_utterances=BATCH_UTTERANCES):
-        output, _ = steps.evaluate(run.model, run.params, run.stats, batch)
-        probs, gates = jax.device_get((jax.nn.softmax(output.logits), output.gates))
+        output, _ = steps.evaluate(run.model, params, run.stats, batch)
+        each = jax.device_get((jax.nn.softmax(output.logits), output.gates))
+        probs, gates = (x.reshape(seeds, members, *x.shape[1:]).mean(axis=1) for x in each)
         for b, position in enumerate(positions):
             n = len(dialogues[position])
             results[position] = probs[:, b, :n], gates[:, b, :n]
     return [results[i] for i in range(len(dialogues))]
+
+
+def check_members(members: Sequence[Run]) -> None:
+    """Checks that runs can vote.
+
+    Raises:
+      UserError: they have other labels, or read the same modality from other extractors.
+    """
+    first = members[0]
+    for member in members[1:]:
+        if member.labels != first.labels:
+            raise UserError(
+                f"{member.workdir} has the labels {', '.join(member.labels)}, {first.workdir} has "
+                f"{', '.join(first.labels)}; only runs of one label set can vote"
+            )
+        for name in member.modalities.keys() & first.modalities.keys():
+            if member.modalities[name]["fingerprint"] != first.modalities[name]["fingerprint"]:
+                raise UserError(
+                    f"{member.workdir} and {first.workdir} read {name} from different extractors; only runs trained on "
+                    "the same features can vote"
+                )
 
 
 def _dialogue(utterances: Sequence[Mapping[str, Any]]) -> Dialogue:

@@ -10,9 +10,11 @@ from matplotlib.figure import Figure
 def report_table(result: Mapping[str, Any]) -> str:
     """Returns the report of one split's `metrics.json`: scores, a row a class, the confusion matrix."""
     seeds = result["seeds"]
-    many = len(seeds) > 1
+    members = result["members"]
+    many = len(seeds) > 1 and not members
     lines = [f"== {result['split']}: {result['n']} utterances of {result['dataset']}"]
     lines += [f"seeds {', '.join(map(str, seeds))}: mean and standard deviation"] if many else []
+    lines += [f"vote of all seeds of {', '.join(members)}"] if members else []
     for name in ("weighted_f1", "macro_f1", "accuracy", "weighted_precision", "weighted_recall"):
         spread = f" +- {result[name]['std']:.4f}" if many else ""
         lines.append(f"{name.replace('_', ' ').replace('f1', 'F1'):<20}{result[name]['mean']:.4f}{spread}")

@@ -1,8 +1,9 @@
 """A run's directory: what training leaves there, and how it is opened again.
 
 config.json        the resolved config
-features.json      labels, and for each modality the model reads: dim, extractor, fingerprint
+features.json      format of the run, labels, and for each modality the model reads: dim, extractor, fingerprint
 environment.json   versions, device, git revision, dataset fingerprint
+classes.json       how often each class comes, is drawn, and what it weighs
 metrics.jsonl      one line an epoch and seed
 tensorboard/       the same as TensorBoard events
 checkpoints/       Orbax, with hashes
@@ -13,7 +14,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,17 +22,22 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from jmer.checkpoint import Checkpoints
-from jmer.config import Config
+from jmer.config import Config, graph_layers, names_in
 from jmer.errors import UserError
 from jmer.nn.model import Model
+from jmer.nn.speaker_graph import GraphOptions
+from jmer.objective import Objective
+from jmer.sampling import class_weights
 from jmer.steps import STATS, init_params
 from jmer.types import MODALITIES
 
 Tree = Any  # a pytree of arrays
 
+FORMAT = 2  # of a run's files; the number goes up when an older run can no longer be read
 _PACKAGES = ("jmer", "jax", "jaxlib", "flax", "optax", "jraph", "orbax-checkpoint", "numpy", "librosa", "transformers")
 
 
@@ -40,8 +46,9 @@ class Run:
     """A trained run.
 
     modalities: `{"dim", "extractor", "fingerprint"}` of each modality the model reads.
-    params: each seed's best parameters, leaves with a leading S axis; stats: the model's `stats` variables.
-    progress: `{"epoch", "best_epoch": [S], "improved_epoch": [S], "best_score": [S]}`.
+    params: each seed's members, leaves with leading axes S and K: its best epochs, or one average of them.
+    stats: the model's `stats` variables.
+    progress: `{"epoch", "improved_epoch": [S], "best_epoch": [S, K], "best_score": [S, K]}`, K epochs, best first.
     """
 
     workdir: Path
@@ -63,18 +70,75 @@ def seeds_of(config: Config) -> tuple[int, ...]:
     return tuple(range(config.seed, config.seed + config.seeds))
 
 
-def make_model(config: Config, *, dims: Mapping[str, int], num_classes: int) -> Model:
-    """Returns the model of a config for features of these dims."""
-    return Model(
-        dims=tuple((m, dims[m]) for m in MODALITIES if m in dims),
-        num_classes=num_classes,
-        hidden=config.hidden,
-        heads=config.heads,
+def make_model(config: Config, *, dims: Mapping[str, int], labels: Sequence[str]) -> Model:
+    """Returns the model of a config for features of these dims and these labels."""
+    layers = graph_layers(config)
+    graph = GraphOptions(
+        layers=layers,
         past=config.past,
         future=config.future,
-        graph_weight=config.graph_weight,
-        dropout=config.dropout,
+        distance_bins=tuple(map(int, names_in(config.distance_bins))),
+        heads=config.heads,
+        bases=config.bases,
         drop_node=config.drop_node,
+        drop_edge=config.drop_edge,
+        **config.gfpush,
+    )
+    return Model(
+        dims=tuple((m, dims[m]) for m in MODALITIES if m in dims),
+        num_classes=len(labels),
+        hidden=config.hidden,
+        heads=config.heads,
+        encoder=config.encoder,
+        encoder_layers=config.encoder_layers,
+        causal=config.future == 0,
+        co_attention=config.co_attention,
+        fusion=config.fusion,
+        graph=graph if layers else None,
+        graph_nodes=config.graph_nodes,
+        graph_weight=config.graph_weight,
+        learn_graph_weight=config.learn_graph_weight,
+        dropout=config.dropout,
+        modality_dropout=config.modality_dropout,
+        feature_noise=config.feature_noise,
+        mixup=config.mixup,
+        sentiment=config.sentiment > 0,
+        specialist=tuple(map(list(labels).index, names_in(config.specialist))),
+        specialist_weight=config.specialist_weight,
+        embedding=config.contrastive.weight > 0,
+        prototypes=config.contrastive.weight > 0 and config.contrastive.prototypes,
+    )
+
+
+def make_objective(config: Config, model: Model, counts: np.ndarray) -> Objective:
+    """Returns what a config has training minimise.
+
+    counts: `[C]`, how many utterances of each class the train split has.
+    """
+    scheme = config.class_weights
+    weights = None if scheme == "none" else tuple(class_weights(counts, scheme=scheme).tolist())
+    log_prior = None
+    if config.logit_adjustment:
+        # Half an utterance for a class that does not occur: rare, but not beyond all bounds.
+        share = np.maximum(counts, 0.5) / counts.sum()
+        log_prior = tuple((config.logit_adjustment * np.log(share)).tolist())
+    rare = [counts[c] for c in model.specialist]
+    specialist_counts = np.array([*rare, counts.sum() - sum(rare)])
+    return Objective(
+        class_weights=weights,
+        focal_gamma=config.focal_gamma,
+        label_smoothing=config.label_smoothing,
+        log_prior=log_prior,
+        sentiment_weight=config.sentiment,
+        specialist=model.specialist,
+        specialist_weight=config.specialist_weight,
+        specialist_class_weights=tuple(class_weights(specialist_counts, scheme="sqrt").tolist()),
+        contrastive_weight=config.contrastive.weight,
+        contrastive_temperature=config.contrastive.temperature,
+        augmentations=config.consistency.passes,
+        consistency_weight=config.consistency.weight,
+        consistency_temperature=config.consistency.temperature,
+        consistency_confidence=config.consistency.confidence,
     )
 
 
@@ -86,26 +150,38 @@ def load(workdir: Path) -> Run:
     """
     config = ConfigDict(read_json(workdir / "config.json"))
     described = read_json(workdir / "features.json")
+    if described.get("format", 1) != FORMAT:
+        raise UserError(
+            f"{workdir} was trained by another version of jmer (run format {described.get('format', 1)}, this one "
+            f"reads {FORMAT}); train it again, or use the version that its environment.json names"
+        )
     labels, modalities = tuple(described["labels"]), described["modalities"]
-    model = make_model(config, dims={m: v["dim"] for m, v in modalities.items()}, num_classes=len(labels))
+    model = make_model(config, dims={m: v["dim"] for m, v in modalities.items()}, labels=labels)
     checkpoints = Checkpoints(workdir / "checkpoints")
     epoch = checkpoints.latest()
     if epoch is None:
         raise UserError(
             f"{workdir} has no checkpoint yet; run jmer.train with --workdir={workdir} until its first epoch ends"
         )
+    keep = config.keep_epochs
+    one = jax.eval_shape(lambda: init_params(model, seeds=seeds_of(config)))
     template = {
-        "params": jax.eval_shape(lambda: init_params(model, seeds=seeds_of(config))),
+        "params": jax.tree.map(lambda x: jax.ShapeDtypeStruct((x.shape[0], keep, *x.shape[1:]), x.dtype), one),
         "stats": {f"{m}_{name}": jax.ShapeDtypeStruct((dim,), jnp.float32) for m, dim in model.dims for name in STATS},
     }
     best, progress = checkpoints.restore_best(epoch, best=template)
+    params = best["params"]
+    filled = min(keep, progress["epoch"])  # a run of fewer epochs than it may keep
+    params = jax.tree.map(lambda x: x[:, :filled], params)
+    if config.merge_epochs == "average":
+        params = jax.tree.map(lambda x: x.mean(axis=1, keepdims=True), params)
     return Run(
         workdir=workdir,
         config=config,
         labels=labels,
         modalities=modalities,
         model=model,
-        params=best["params"],
+        params=params,
         stats=best["stats"],
         progress=progress,
     )

@@ -14,8 +14,8 @@ import numpy as np
 import optax
 
 from jmer.batches import collate
-from jmer.losses import cross_entropy
 from jmer.nn.model import Model, Output
+from jmer.objective import Objective
 from jmer.types import UNLABELLED, Batch, Features
 
 Tree = Any  # a pytree of arrays
@@ -68,7 +68,7 @@ def init_state(model: Model, optimizer: optax.GradientTransformation, *, seeds: 
 
 
 def make_train_step(
-    model: Model, optimizer: optax.GradientTransformation
+    model: Model, optimizer: optax.GradientTransformation, objective: Objective
 ) -> Callable[[State, Tree, Batch, jax.Array], tuple[State, jax.Array]]:
     """Returns the jitted update `(state, stats, data, rows) -> (state, loss [S])`.
 
@@ -77,12 +77,15 @@ def make_train_step(
 
     def update(state: State, stats: Tree, data: Batch, rows: jax.Array) -> tuple[State, jax.Array]:
         batch = jax.tree.map(lambda x: x[rows], data)
-        rngs = {"dropout": _key(state.seed, state.step + 1)}
+        keys = jax.random.split(_key(state.seed, state.step + 1), objective.augmentations)
 
         def loss_fn(params: Tree) -> jax.Array:
-            output = model.apply({"params": params, "stats": stats}, batch, train=True, rngs=rngs)
-            assert isinstance(output, Output)
-            return cross_entropy(output.logits, batch.label)
+            def forward(key: jax.Array) -> Output:
+                output = model.apply({"params": params, "stats": stats}, batch, train=True, rngs={"dropout": key})
+                assert isinstance(output, Output)
+                return output
+
+            return objective(jax.vmap(forward)(keys), batch)
 
         loss, grads = jax.value_and_grad(loss_fn)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -111,9 +114,13 @@ def evaluate(model: Model, params: Tree, stats: Tree, batch: Batch) -> tuple[Out
 
 
 @jax.jit
-def select_seeds(chosen: jax.Array, new: Tree, old: Tree) -> Tree:
-    """Returns `new` for the seeds with `chosen` `[S]` True, `old` for the others."""
-    return jax.tree.map(lambda a, b: jnp.where(chosen.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, old)
+def keep_params(chosen: jax.Array, new: Tree, kept: Tree) -> Tree:
+    """Returns `kept` (leaves `[S, K, ...]`) with `new` (leaves `[S, ...]`) where `chosen` `[S, K]` is True."""
+
+    def keep(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.where(chosen.reshape(*chosen.shape, *[1] * (a.ndim - 1)), a[:, None], b)
+
+    return jax.tree.map(keep, new, kept)
 
 
 def _key(seed: jax.Array, use: jax.Array | int) -> jax.Array:

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from jmer import cli, evaluate, extract, metrics, pack, runs, steps
+from jmer import cli, evaluate, extract, metrics, pack, runs, sampling, steps
 from jmer.batches import evaluation_batches, make_buckets, steps_per_epoch, training_plan
 from jmer.checkpoint import Checkpoints
-from jmer.config import Config, check
+from jmer.config import Config, check, check_fit
 from jmer.errors import UserError
 from jmer.optim import make_optimizer
 from jmer.predict import BATCH_UTTERANCES
@@ -38,7 +39,9 @@ def main(argv: Sequence[str]) -> int:
     dataset = pack.load(Path(run.config.dataset))
     for split in ("dev", "test"):
         if split in dataset.manifest["splits"]:
-            evaluate.evaluate(run, dataset, split)
+            evaluate.evaluate([run], dataset, split)
+            if run.config.vote:
+                evaluate.evaluate([run], dataset, split, vote=True)
     return cli.EXIT_OK
 
 
@@ -50,7 +53,7 @@ def train(config: Config, workdir: Path) -> None:
       FloatingPointError: the loss is no longer finite.
     """
     check(config)
-    seeds = runs.seeds_of(config)
+    seeds, keep = runs.seeds_of(config), config.keep_epochs
 
     # Data: on the device, where it stays.
     dataset = pack.load(Path(config.dataset))
@@ -63,7 +66,16 @@ def train(config: Config, workdir: Path) -> None:
             )
     dialogues, dev_dialogues = dataset.split("train"), dataset.split("dev")
     _check_data(dataset, modalities, train=dialogues, dev=dev_dialogues)
-    buckets = make_buckets(dialogues, dims=dims, batch_utterances=config.batch_utterances)
+    sentiments = any((d.sentiments != UNLABELLED).any() for d in dialogues)
+    check_fit(config, modalities=modalities, labels=dataset.labels, sentiments=sentiments)
+    counts = sampling.class_counts(dialogues, num_classes=len(dataset.labels))
+    buckets = make_buckets(
+        dialogues,
+        dims=dims,
+        batch_utterances=config.batch_utterances,
+        views=[dataset.split(pack.view_split(i + 1)) for i in range(dataset.manifest["views"])],
+        weights=None if config.sampler == "none" else sampling.dialogue_weights(counts, scheme=config.sampler),
+    )
     data = jax.device_put({u: bucket.data for u, bucket in buckets.items()})
     dev = evaluation_batches(dev_dialogues, dims=dims, batch_utterances=BATCH_UTTERANCES)
     dev_data = jax.device_put([batch for batch, _ in dev])
@@ -73,7 +85,8 @@ def train(config: Config, workdir: Path) -> None:
     checkpoints = Checkpoints(workdir / "checkpoints")
 
     # Model and optimizer.
-    model = runs.make_model(config, dims=dims, num_classes=len(dataset.labels))
+    model = runs.make_model(config, dims=dims, labels=dataset.labels)
+    objective = runs.make_objective(config, model, counts.sum(axis=0))
     optimizer = make_optimizer(
         lr=config.lr,
         total_steps=config.epochs * steps_per_epoch(buckets),
@@ -83,12 +96,16 @@ def train(config: Config, workdir: Path) -> None:
     )
     state = steps.init_state(model, optimizer, seeds=seeds)
     best = {
-        "params": jax.tree.map(lambda x: x.copy(), state.params),  # a copy, since the state's buffers are donated
+        "params": jax.tree.map(lambda x: jnp.repeat(x[:, None], keep, axis=1), state.params),
         "stats": jax.device_put(steps.feature_stats(dialogues, modalities=modalities)),
     }
-    none, never = [0] * len(seeds), [-1.0] * len(seeds)
-    progress: dict[str, Any] = {"epoch": 0, "best_epoch": none, "improved_epoch": none, "best_score": never}
-    train_step = steps.make_train_step(model, optimizer)
+    progress: dict[str, Any] = {
+        "epoch": 0,
+        "improved_epoch": [0] * len(seeds),
+        "best_epoch": [[0] * keep] * len(seeds),
+        "best_score": [[-1.0] * keep] * len(seeds),
+    }
+    train_step = steps.make_train_step(model, optimizer, objective)
 
     # Restore.
     checkpoints.remove_cut_off()
@@ -98,6 +115,8 @@ def train(config: Config, workdir: Path) -> None:
     log = _Log(workdir, after=progress["epoch"])
 
     # Loop.
+    shares = sampling.expected_shares(buckets, counts)
+    _describe_classes(workdir, dataset.labels, counts.sum(axis=0), objective.class_weights, shares)
     count = sum(x.size for x in jax.tree.leaves(state.params)) // len(seeds)
     print(
         f"training {', '.join(modalities)} on {dataset.path}: {count:,} parameters, seeds {', '.join(map(str, seeds))}"
@@ -111,30 +130,50 @@ def train(config: Config, workdir: Path) -> None:
                 state, loss = train_step(state, best["stats"], data[u], rows)
                 losses.append(loss)
             confusions = [steps.evaluate(model, state.params, best["stats"], batch)[1] for batch in dev_data]
-            losses, confusions = jax.device_get((losses, confusions))  # the one transfer back
+            learned = state.params.get("graph_weight")
+            losses, confusions, learned = jax.device_get((losses, confusions, learned))  # the one transfer back
         loss = np.mean(losses, axis=0)
+        graph_weight = np.full(len(seeds), config.graph_weight) if learned is None else learned
         if not np.isfinite(loss).all():
             raise FloatingPointError(
                 f"epoch {epoch}: the loss of seeds {seeds} is {loss}; a lower --config.lr may help"
             )
         scores = [metrics.scores(c) for c in np.sum(confusions, axis=0)]
 
-        # The later of equal epochs is the best, but only a better one is worth waiting on for. A seed whose patience
-        # has run out keeps its best, however long the others go on.
         dev_f1 = np.array([score["weighted_f1"] for score in scores])
-        going = epoch - np.array(progress["improved_epoch"]) <= config.patience
-        best_yet = going & (dev_f1 >= progress["best_score"])
-        improved = going & (dev_f1 > progress["best_score"])
-        best["params"] = steps.select_seeds(jax.device_put(best_yet), state.params, best["params"])
-        progress = {
-            "epoch": epoch,
-            "best_epoch": np.where(best_yet, epoch, progress["best_epoch"]).tolist(),
-            "improved_epoch": np.where(improved, epoch, progress["improved_epoch"]).tolist(),
-            "best_score": np.where(improved, dev_f1, progress["best_score"]).tolist(),
-        }
-        log.write(epoch, seeds=seeds, loss=loss, dev=scores, progress=progress, seconds=time.perf_counter() - start)
+        chosen, progress = _choose(dev_f1, progress, patience=config.patience)
+        best["params"] = steps.keep_params(jax.device_put(chosen), state.params, best["params"])
+        log.write(
+            epoch,
+            seeds=seeds,
+            loss=loss,
+            graph_weight=graph_weight,
+            dev=scores,
+            progress=progress,
+            seconds=time.perf_counter() - start,
+        )
         checkpoints.save(epoch, state=state, best=best, progress=progress)
     log.close()
+
+
+def _choose(dev_f1: np.ndarray, progress: dict[str, Any], *, patience: int) -> tuple[np.ndarray, dict[str, Any]]:
+    """Returns which kept epochs `[S, K]` this one takes the place of, and the progress with it.
+
+    An epoch takes the place of the worst that is kept, the earliest of equals, unless it is worse itself. But only one
+    better than all is worth waiting on for, and a seed whose patience has run out keeps what it has, however long the
+    others go on.
+    """
+    epoch, score, kept = progress["epoch"] + 1, np.array(progress["best_score"]), np.array(progress["best_epoch"])
+    going = epoch - np.array(progress["improved_epoch"]) <= patience
+    improved = going & (dev_f1 > score.max(axis=1))
+    worst = np.array([np.lexsort(pair)[0] for pair in zip(kept, score, strict=True)])
+    chosen = (np.arange(score.shape[1]) == worst[:, None]) & (going & (dev_f1 >= score.min(axis=1)))[:, None]
+    return chosen, {
+        "epoch": epoch,
+        "improved_epoch": np.where(improved, epoch, progress["improved_epoch"]).tolist(),
+        "best_epoch": np.where(chosen, epoch, kept).tolist(),
+        "best_score": np.where(chosen, dev_f1[:, None], score).tolist(),
+    }
 
 
 def _finished(progress: dict[str, Any], config: Config) -> bool:
@@ -178,6 +217,7 @@ def _claim(workdir: Path, config: Config, dataset: pack.Dataset, modalities: Seq
     described = {
         "config.json": json.loads(config.to_json()),
         "features.json": {
+            "format": runs.FORMAT,
             "labels": list(dataset.labels),
             "dataset_fingerprint": dataset.fingerprint,
             "modalities": {m: dataset.manifest["modalities"][m] for m in modalities},
@@ -200,6 +240,20 @@ def _claim(workdir: Path, config: Config, dataset: pack.Dataset, modalities: Seq
     runs.save_json(workdir / "environment.json", runs.environment(dataset.fingerprint))
 
 
+def _describe_classes(
+    workdir: Path, labels: Sequence[str], counts: np.ndarray, weights: Sequence[float] | None, shares: np.ndarray
+) -> None:
+    """Prints, and puts into the run, how often each class comes and what it weighs."""
+    table = {
+        label: {"utterances": int(n), "share": n / counts.sum(), "drawn_share": share, "weight": weight}
+        for label, n, share, weight in zip(labels, counts, shares, weights or [1.0] * len(labels), strict=True)
+    }
+    runs.save_json(workdir / "classes.json", table)
+    print(f"{'class':12}{'utterances':>12}{'share':>8}{'drawn':>8}{'weight':>8}")
+    for label, row in table.items():
+        print(f"{label:12}{row['utterances']:12}{row['share']:8.3f}{row['drawn_share']:8.3f}{row['weight']:8.3f}")
+
+
 class _Log:
     """One epoch's figures on the screen, in metrics.jsonl and for TensorBoard."""
 
@@ -217,13 +271,15 @@ class _Log:
         *,
         seeds: Sequence[int],
         loss: np.ndarray,
+        graph_weight: np.ndarray,
         dev: Sequence[dict[str, Any]],
         progress: dict[str, Any],
         seconds: float,
     ) -> None:
         with self._file.open("a") as file:
             for i, seed in enumerate(seeds):
-                figures = {"train_loss": float(loss[i])} | {f"dev_{name}": dev[i][name] for name in metrics.SCORES}
+                figures = {f"dev_{name}": dev[i][name] for name in metrics.SCORES}
+                figures |= {"train_loss": float(loss[i]), "graph_weight": float(graph_weight[i])}
                 file.write(json.dumps({"epoch": epoch, "seed": seed, **figures, "seconds": round(seconds, 3)}) + "\n")
                 for name, value in figures.items():
                     self._board.add_scalar(f"seed_{seed}/{name}", value, epoch)
@@ -231,7 +287,7 @@ class _Log:
         print(
             f"epoch {epoch:3d}  loss {loss.mean():.4f}  dev weighted F1 {np.mean([s['weighted_f1'] for s in dev]):.4f}"
             f"  macro-F1 {np.mean([s['macro_f1'] for s in dev]):.4f}"
-            f"  best {np.mean(progress['best_score']):.4f}  {seconds:.2f} s",
+            f"  best {np.mean(np.max(progress['best_score'], axis=1)):.4f}  {seconds:.2f} s",
             flush=True,
         )
 

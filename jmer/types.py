@@ -36,6 +36,7 @@ class Utterance:
     speaker: any name; only equality within the dialogue matters.
     text: the transcript; empty where there is none.
     label: name of the emotion; None where it is not known.
+    sentiment: negative, neutral or positive; None where it is not known. An auxiliary target, never an input.
     clip: video or audio file of just this utterance; None where there is none.
     max_seconds: a clip that lasts longer was cut wrong and is not just this utterance; None where any length will do.
     features: ready features by modality, each `[D]` float32; they are used instead of extracting that modality.
@@ -46,6 +47,7 @@ class Utterance:
     speaker: str
     text: str = ""
     label: str | None = None
+    sentiment: str | None = None
     clip: Path | None = None
     max_seconds: float | None = None
     features: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -113,6 +115,7 @@ class Features:
 
     utterance_ids, speakers, texts: one string an utterance.
     labels: `[U]` int32, `UNLABELLED` where not known.
+    sentiments: `[U]` int32, index into `labels.SENTIMENTS`, `UNLABELLED` where not known.
     values: modality -> `[U, D]` float32, zeros where not present.
     present: modality -> `[U]` bool.
     """
@@ -122,6 +125,7 @@ class Features:
     speakers: tuple[str, ...]
     texts: tuple[str, ...]
     labels: np.ndarray
+    sentiments: np.ndarray
     values: Mapping[str, np.ndarray]
     present: Mapping[str, np.ndarray]
 
@@ -136,7 +140,7 @@ class Batch(NamedTuple):
     present: modality -> `[B, U]` bool; False wherever `mask` is.
     mask: `[B, U]` bool.
     speaker: `[B, U]` int32, numbered within the dialogue; padding is -1.
-    label: `[B, U]` int32; `UNLABELLED` where not known and in padding.
+    label, sentiment: `[B, U]` int32; `UNLABELLED` where not known and in padding.
     """
 
     features: dict[str, Any]
@@ -144,6 +148,7 @@ class Batch(NamedTuple):
     mask: Any
     speaker: Any
     label: Any
+    sentiment: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +157,8 @@ class Prediction:
 
     label: the likeliest class.
     probs: probability of every label; sums to 1.
-    gates: modality -> its share in the fusion, in [0, 1]; 0 for an absent modality.
+    gates: modality -> its share in the fusion, in [0, 1]; 0 for an absent modality. With hybrid fusion also `joint`,
+      the branch of all modalities together; empty with early fusion, which weighs none.
     """
 
     utterance_id: str

@@ -19,6 +19,14 @@ _CACHE = tempfile.TemporaryDirectory(prefix="jmer-tests-xla-")
 jax.config.update("jax_compilation_cache_dir", _CACHE.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs():
+    """Frees a module's compiled programs, which come to gigabytes over the suite."""
+    yield
+    jax.clear_caches()
+
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -65,6 +65,35 @@ def test_a_seeds_order_does_not_depend_on_its_company_and_changes_with_the_epoch
     assert any((a != b).any() for (_, a), (_, b) in zip(alone, other, strict=True))
 
 
+def test_views_stand_in_for_their_dialogues():
+    dialogues, views = tiny.dialogues([4] * 9), [tiny.dialogues([4] * 9, seed=s) for s in (1, 2)]
+    bucket = make_buckets(dialogues, dims=tiny.DIMS, batch_utterances=16, views=views)[4]
+    for v, source in enumerate([dialogues, *views]):
+        for i, d in enumerate(source):
+            np.testing.assert_array_equal(bucket.data.features["text"][9 * v + i], d.values["text"])
+    assert not bucket.data.mask[-1].any()
+    drawn = []
+    for epoch in range(60):
+        rows = np.concatenate([r[0] for _, r in training_plan({4: bucket}, seeds=[0], epoch=epoch)])
+        rows = rows[rows < 27]
+        assert sorted(rows % 9) == list(range(9))  # each dialogue once
+        drawn += (rows // 9).tolist()
+    np.testing.assert_allclose(np.bincount(drawn) / len(drawn), 1 / 3, atol=0.06)
+
+
+def test_a_weighted_plan_has_whole_batches_and_a_fixed_length():
+    dialogues = tiny.dialogues([4] * 13 + [11] * 2)
+    weights = np.r_[np.ones(12), 0, 2, 0]
+    buckets = make_buckets(dialogues, dims=tiny.DIMS, batch_utterances=16, weights=weights)
+    for epoch in range(20):
+        plan = training_plan(buckets, seeds=[0, 1], epoch=epoch)
+        assert len(plan) == steps_per_epoch(buckets)
+        for length, rows in plan:
+            assert rows.max() < len(buckets[length].positions)  # no padding rows
+            assert (weights[buckets[length].positions[rows]] > 0).all()
+    assert min(b.draws for b in buckets.values()) > 0
+
+
 def test_batches_of_one_bucket_have_one_shape():
     dialogues = tiny.dialogues([4] * 7)
     shapes = {b.mask.shape for b, _ in evaluation_batches(dialogues, dims={}, batch_utterances=16)}

@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jmer import cli, extract, pack
+from jmer.data.table import COLUMNS
+from jmer.features import augment, engine
 
 CLIPS = ("dia0_utt0", "dia0_utt1", "dia1_utt0", "dia1_utt1", "dia2_utt0")
 
@@ -35,7 +38,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write_table(path: Path, rows: list[dict[str, str]]) -> Path:
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["dialogue", "utterance", "speaker", "text", "label", "split", "clip"])
+        writer = csv.DictWriter(file, list[str](COLUMNS))
         writer.writeheader()
         writer.writerows(rows)
     return path
@@ -156,6 +159,13 @@ def test_columns_of_another_name(tmp_path: Path, run):
             "are all none, so there is nothing to extract",
         ),
         (["--config.lrr=1"], "config has no field 'lrr'"),
+        (["--config.views=-1"], "config.views is -1; expected 0 or how many"),
+        (["--config.lexicon=mine.txt"], "config.lexicon is for augmented views, and config.views is 0"),
+        (["--config.views=1", "--config.lexicon=/no/such"], "config.lexicon: /no/such cannot be read"),
+        (
+            ["--config.views=2", "--config.text.model=none", "--config.audio.model=none"],
+            "config.views is 2, but only text and audio are augmented, and both are none",
+        ),
         (["--config.video.frames=0"], "video.frames is 0; expected at least 1"),
     ],
 )
@@ -166,6 +176,95 @@ def test_one_line_errors(run, arguments: list[str], message: str):
     assert len(err.splitlines()) == 1
     assert message in err
     assert out == ""
+
+
+@pytest.fixture
+def _in_process(monkeypatch: pytest.MonkeyPatch):
+    """Decodes in a thread: processes take seconds to start."""
+    monkeypatch.setattr(engine.clips, "pool", lambda workers: ThreadPoolExecutor(1))
+
+
+@pytest.mark.usefixtures("_in_process")
+def test_views(clips: Path, tmp_path: Path, run):
+    rows = rows_of(clips, *CLIPS[:2], "") + rows_of(clips, CLIPS[2], split="dev")
+    for row, sentiment in zip(rows, ["positive", "", "NEGATIVE", "neutral"], strict=True):
+        row["sentiment"] = sentiment
+    table = write_table(tmp_path / "mine.csv", rows)
+    lexicon = tmp_path / "words.txt"
+    lexicon.write_text("this that\n")
+    arguments = ["--config.source=table", f"--config.root={table}", f"--config.cache={tmp_path / 'cache'}"]
+    viewed = ["--config.views=2", f"--config.lexicon={lexicon}", f"--config.out={tmp_path / 'views'}"]
+    assert run(*arguments, f"--config.out={tmp_path / 'plain'}")[0] == 0
+    code, printed, _ = run(*arguments, *viewed)
+    assert code == 0
+    assert "views: 2 of train, text and audio augmented\n" in printed
+    table_printed = [line.split() for line in printed[printed.index("split") :].splitlines()]
+    assert table_printed[:4] == [
+        ["split", "ok", "degraded", "failed", "rows"],
+        ["train", "3", "0", "0", "3"],
+        ["dev", "1", "0", "0", "1"],
+        ["all", "4", "0", "0", "4"],
+    ]
+
+    plain, dataset = pack.load(tmp_path / "plain"), pack.load(tmp_path / "views")
+    assert list(dataset.manifest["splits"]) == ["train", "dev", "train_view1", "train_view2"]
+    assert (dataset.manifest["views"], plain.manifest["views"]) == (2, 0)
+    assert dataset.manifest["augmentation"]["audio"] == {"version": 1, "seed": 0, **AUDIO}
+    assert len(dataset.manifest["augmentation"]["text"]["lexicon_sha256"]) == 64
+    assert dataset.manifest["rows"] == plain.manifest["rows"]
+    for split in plain.manifest["splits"]:  # byte for byte
+        names = [f"jmer-{split}.array_record-00000-of-00001"] * 2
+        one, other = (folder / name for folder, name in zip((plain.path, dataset.path), names, strict=True))
+        assert one.read_bytes() == other.read_bytes()
+    ((train,), (first,), (second,)) = (dataset.split(split) for split in ("train", "train_view1", "train_view2"))
+    assert train.sentiments.tolist() == [2, -1, 0]
+    assert (first.values["audio"] != second.values["audio"]).any(axis=1).tolist() == [True, True, False]
+    for view in (first, second):
+        for name in ("dialogue_id", "utterance_ids", "speakers", "texts"):
+            assert getattr(view, name) == getattr(train, name)
+        for name in ("labels", "sentiments"):
+            np.testing.assert_array_equal(getattr(view, name), getattr(train, name))
+        for modality in dataset.dims:
+            np.testing.assert_array_equal(view.present[modality], train.present[modality])
+            differs = (view.values[modality] != train.values[modality]).any(axis=1)
+            assert differs.tolist() == (train.present[modality] & (modality != "video")).tolist()
+
+    # Again: nothing to do. Another lexicon: other views of the text, and the same ones of the sound.
+    assert "already holds" in run(*arguments, *viewed)[1]
+    lexicon.write_text("this these\n")
+    assert "already holds" not in run(*arguments, *viewed)[1]
+    (again,) = pack.load(tmp_path / "views").split("train_view1")
+    np.testing.assert_array_equal(again.values["audio"], first.values["audio"])
+
+    # Another sentiment is another dataset.
+    rows[1]["sentiment"] = "neutral"
+    write_table(table, rows)
+    assert "already holds" not in run(*arguments, f"--config.out={plain.path}")[1]
+    assert pack.load(plain.path).split("train")[0].sentiments.tolist() == [2, 1, 0]
+
+
+AUDIO = {name: list(drawn) for name, drawn in augment.PARAMETERS["audio"].items()}
+
+
+def test_views_without_train(tmp_path: Path, run):
+    table = write_table(tmp_path / "words.csv", rows_of(tmp_path, "", split="dev"))
+    code, _, err = run("--config.source=table", f"--config.root={table}", "--config.views=1")
+    assert code == 2
+    assert "config.views is 1, but only a train split is augmented, and the source has none" in err
+
+
+@pytest.mark.usefixtures("_in_process")
+def test_view_that_loses_a_modality_is_noted(clips: Path, tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(augment, "augment_wave", lambda wave, rng: wave[:100])
+    table = write_table(tmp_path / "t.csv", rows_of(clips, CLIPS[0], ""))
+    arguments = ["--config.source=table", f"--config.root={table}", "--config.video.model=none", "--config.views=1"]
+    code, printed, _ = run(*arguments, f"--config.out={tmp_path / 'out'}", f"--config.cache={tmp_path / 'cache'}")
+    assert code == 0
+    assert "note: train_view1: 1 utterances, augmented, lack audio: 6.2 ms of sound, less than one window" in printed
+    dataset = pack.load(tmp_path / "out")
+    assert dataset.split("train")[0].present["audio"].tolist() == [True, False]
+    assert dataset.split("train_view1")[0].present["audio"].tolist() == [False, False]
+    assert [row["status"] for row in dataset.manifest["rows"]] == ["ok", "ok"]
 
 
 def test_folder_that_holds_something_else_is_left_alone(tmp_path: Path, run):
@@ -225,7 +324,8 @@ def test_stopped_run_goes_on_and_writes_the_same(clips: Path, tmp_path: Path, ro
     assert not out.exists()
     kept = {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.is_file() and path.name[0] != "."}
     assert kept
-    assert run(*arguments_here)[0] == 0
+    code, _, err = run(*arguments_here)
+    assert code == 0, err
     assert all(path.stat().st_mtime_ns == at for path, at in kept.items())  # nothing was computed twice
     assert run(*arguments, f"--config.out={tmp_path / 'again'}")[0] == 0
     assert hashes(out) == hashes(tmp_path / "again")
@@ -243,7 +343,7 @@ def test_two_processes_share_a_cache(clips: Path, tmp_path: Path, root: Path):
 
 
 def test_same_features_as_in_process(clips: Path, tmp_path: Path, run):
-    from jmer.features import engine, registry
+    from jmer.features import registry
     from jmer.types import Dialogue, Utterance
 
     table = write_table(tmp_path / "t.csv", rows_of(clips, *CLIPS[:2]))

@@ -24,6 +24,8 @@ def test_what_was_written_is_read_and_tfds_reads_it_too(tmp_path):
         assert (found.dialogue_id, found.utterance_ids) == (expected.dialogue_id, expected.utterance_ids)
         assert (found.speakers, found.texts) == (expected.speakers, expected.texts)
         np.testing.assert_array_equal(found.labels, expected.labels)
+        np.testing.assert_array_equal(found.sentiments, expected.sentiments)
+        assert found.sentiments.dtype == np.int32
         for m in tiny.DIMS:
             np.testing.assert_array_equal(found.values[m], expected.values[m])
             np.testing.assert_array_equal(found.present[m], expected.present[m])
@@ -35,6 +37,24 @@ def test_what_was_written_is_read_and_tfds_reads_it_too(tmp_path):
 
 def test_bytes_are_the_same_each_time(tmp_path):
     assert files(tiny.write_dataset(tmp_path / "a")) == files(tiny.write_dataset(tmp_path / "b"))
+
+
+def test_views_are_splits_and_train_stays_what_it_is(tmp_path):
+    train, dev = tiny.dialogues([3, 5, 4], seed=1), tiny.dialogues([2], seed=2)
+    views = {pack.view_split(i): tiny.dialogues([3, 5, 4], seed=1 + i) for i in (1, 2)}
+    augmentation = {"text": {"version": 1, "share": 0.1}}
+    splits = {"train": train, "dev": dev} | views
+    out = tiny.write_dataset(tmp_path / "d", splits=splits, views=2, augmentation=augmentation)
+    dataset = pack.load(out)
+    assert list(views) == ["train_view1", "train_view2"]
+    assert (dataset.manifest["views"], dataset.manifest["augmentation"]) == (2, augmentation)
+    for split, dialogues in splits.items():
+        found = dataset.split(split)
+        assert [d.dialogue_id for d in found] == [d.dialogue_id for d in dialogues]
+        for one, other in zip(found, dialogues, strict=True):
+            np.testing.assert_array_equal(one.values["audio"], other.values["audio"])
+    manifest = pack.load(tiny.write_dataset(tmp_path / "none")).manifest
+    assert (manifest["views"], manifest["augmentation"]) == (0, {})
 
 
 def test_an_absent_modality_is_left_out(tmp_path):
@@ -62,7 +82,7 @@ def test_another_schema_version_is_refused(tmp_path):
     out = tiny.write_dataset(tmp_path / "d")
     manifest = json.loads((out / pack.MANIFEST).read_text())
     (out / pack.MANIFEST).write_text(json.dumps(manifest | {"schema_version": 99}))
-    with pytest.raises(UserError, match=r"schema_version is 99.*reads 1.*jmer\.extract"):
+    with pytest.raises(UserError, match=r"schema_version is 99.*reads 2.*jmer\.extract"):
         pack.load(out)
     (out / pack.MANIFEST).write_text("{}")
     with pytest.raises(UserError, match="not a dataset manifest"):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import tiny
 
 import jmer
-from jmer import checkpoint, cli, evaluate, pack, runs, train
+from jmer import checkpoint, cli, evaluate, metrics, pack, predict, runs, train
 from jmer.types import UNLABELLED
 
 
@@ -85,6 +86,109 @@ def test_a_seed_alone_is_the_same_as_in_company(dataset, trained, tmp_path):
     alone, together = runs.load(tmp_path / "run"), runs.load(trained)
     assert_same(jax.tree.map(lambda x: x[0], alone.params), jax.tree.map(lambda x: x[1], together.params), within=1e-5)
     assert not np.allclose(*jax.tree.leaves(together.params)[0])  # and seeds differ
+
+
+def test_the_best_epochs_are_kept_seed_by_seed():
+    scores = np.array([[0.1, 0.5], [0.3, 0.6], [0.3, 0.4], [0.2, 0.1], [0.4, 0.5], [0.35, 0.9]])
+    progress = {"epoch": 0, "improved_epoch": [0, 0], "best_epoch": [[0] * 2] * 2, "best_score": [[-1.0] * 2] * 2}
+    for f1 in scores:
+        chosen, progress = train._choose(f1, progress, patience=3)
+        assert (chosen.sum(axis=1) <= 1).all()
+    # Seed 0: the later of equals; seed 1 last improved in epoch 2 and stopped looking after epoch 5.
+    assert [sorted(kept) for kept in progress["best_epoch"]] == [[5, 6], [2, 5]]
+    assert [sorted(kept) for kept in progress["best_score"]] == [[0.35, 0.4], [0.5, 0.6]]
+    assert progress["improved_epoch"] == [5, 2]
+
+
+@pytest.fixture(scope="module")
+def rich(tmp_path_factory):
+    """A run with the parts that the default leaves out, on data with augmented views; of one shape, to compile once."""
+    splits = {"train": tiny.dialogues([5, 7, 6, 8, 5]), "dev": tiny.dialogues([5, 8], seed=2)}
+    splits["train_view1"] = tiny.dialogues([5, 7, 6, 8, 5], seed=7)
+    data = tiny.write_dataset(tmp_path_factory.mktemp("data") / "views", splits=splits, views=1)
+    config = tiny.config(
+        data, seeds=2, epochs=3, keep_epochs=2, vote=True, specialist="glad", sentiment=0.3, sampler="sqrt",
+        class_weights="effective", focal_gamma=1.0, learn_graph_weight=True, logit_adjustment=0.5, fusion="hybrid",
+        mixup=0.2, feature_noise=0.1, modality_dropout=0.1, modalities="text,audio", graph="gat",
+    )  # fmt: skip
+    config.contrastive.weight = 0.1
+    config.consistency.passes = 2
+    workdir = tmp_path_factory.mktemp("runs") / "rich"
+    train.train(config, workdir)
+    return workdir
+
+
+def test_every_part_trains_from_the_config(rich):
+    lines = lines_of(rich)
+    assert all(np.isfinite(line["train_loss"]) for line in lines)
+    weights = {line["graph_weight"] for line in lines}
+    assert len(weights) > 3  # lambda is learnt, and told
+    assert all(abs(w - 1) < 0.5 for w in weights)
+    classes = json.loads((rich / "classes.json").read_text())
+    assert list(classes) == list(tiny.LABELS)
+    for key in ("share", "drawn_share"):
+        assert sum(row[key] for row in classes.values()) == pytest.approx(1)
+    assert any(row["share"] != row["drawn_share"] for row in classes.values())
+    average = sum(row["weight"] * row["utterances"] for row in classes.values())
+    assert average == pytest.approx(sum(row["utterances"] for row in classes.values()))
+
+
+def test_seeds_epochs_and_runs_vote(rich, trained, tmp_path, capsys):
+    run = runs.load(rich)
+    assert jax.tree.leaves(run.params)[0].shape[:2] == (2, 2)
+    dataset = pack.load(Path(run.config.dataset))
+    dialogues = dataset.split("dev")
+    each = []  # of every seed's every kept epoch
+    for s in range(2):
+        for k in range(2):
+            alone = replace(run, params=jax.tree.map(lambda x, s=s, k=k: x[s : s + 1, k : k + 1], run.params))
+            each.append(np.concatenate([p[0] for p, _ in predict.predict_features(alone, dialogues)]))
+    assert np.abs(each[0] - each[1]).max() > 1e-3
+    labels = np.concatenate([d.labels for d in dialogues])
+    expected = metrics.classification_report(labels, np.mean(each, axis=0).argmax(-1), 3)
+    result = evaluate.evaluate([run], dataset, "dev", vote=True)
+    assert result["weighted_f1"]["values"] == [expected["weighted_f1"]]
+    assert "vote of all seeds" in capsys.readouterr().out
+
+    averaged = shutil.copytree(rich, tmp_path / "averaged")
+    config = json.loads((averaged / "config.json").read_text()) | {"merge_epochs": "average"}
+    (averaged / "config.json").write_text(json.dumps(config))
+    means = jax.tree.map(lambda x: x.mean(axis=1, keepdims=True), run.params)
+    assert_same(runs.load(averaged).params, means, within=1e-7)
+
+    # Two runs of different models; the predictor of a run that votes takes all its seeds.
+    assert cli.run(evaluate.main, [f"--workdir={rich}", f"--with={trained}", "--split=dev"]) == 0
+    both = json.loads((rich / "eval/dev-vote/metrics.json").read_text())
+    assert both["members"] == [str(rich), str(trained)]
+    d = dialogues[0]
+    given = [
+        {"speaker": speaker, "features": {m: d.values[m][i] for m in tiny.DIMS if d.present[m][i]}}
+        for i, speaker in enumerate(d.speakers)
+    ]
+    heard = [{**u, "features": {m: x for m, x in u["features"].items() if m != "video"}} for u in given]
+    probs = [[p.probs[label] for label in tiny.LABELS] for p in jmer.load(rich).predict(heard)]
+    np.testing.assert_allclose(probs, np.mean([e[: len(d)] for e in each], axis=0), atol=1e-5)
+    first = predict.predict_features(runs.load(trained), [d])[0][0][:1]
+    pooled = np.concatenate([predict.predict_features(run, [d])[0][0], first]).mean(axis=0)
+    together = jmer.load(rich, trained).predict(given)
+    np.testing.assert_allclose([[p.probs[label] for label in tiny.LABELS] for p in together], pooled, atol=1e-5)
+    assert set(together[0].gates) == {*tiny.DIMS, "joint"}
+
+
+def test_runs_that_do_not_fit_together_do_not_vote(rich, trained, tmp_path):
+    other = shutil.copytree(trained, tmp_path / "other")
+    described = json.loads((other / "features.json").read_text())
+    for change, message in (
+        ({"labels": ["calm", "glad", "bored"]}, "only runs of one label set"),
+        (
+            {"modalities": described["modalities"] | {"text": tiny.modality("text", fingerprint="x")}},
+            "the same features",
+        ),
+        ({"format": 1}, "trained by another version"),
+    ):
+        (other / "features.json").write_text(json.dumps(described | change))
+        with pytest.raises(jmer.UserError, match=message):
+            jmer.load(rich, other)
 
 
 def test_evaluation_chooses_the_best_epoch_and_writes_its_files(dataset, trained, capsys):

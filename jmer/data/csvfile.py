@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jmer.errors import UserError
+from jmer.labels import SENTIMENTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,20 @@ def require(columns: Sequence[str], needed: Iterable[str], *, path: Path, cure: 
         )
     if twice := [name for name in needed if columns.count(name) > 1]:
         raise UserError(f"{path}: has the column {twice[0]} more than once (found: {found}); rename or remove one")
+
+
+def sentiment(cell: str, *, column: str, where: str) -> str | None:
+    """The sentiment that a cell names, in any case; None of an empty one.
+
+    Raises:
+      UserError: it is none of `SENTIMENTS`; `where` says which file and row holds it.
+    """
+    if cell and cell.lower() not in SENTIMENTS:
+        raise UserError(
+            f"{where}: {column} is '{cell}'; expected {', '.join(SENTIMENTS)} or nothing: correct the row, or rename "
+            "the column if it holds something else"
+        )
+    return cell.lower() or None
 
 
 # The 27 printable characters that cp1252 has where Unicode has the C1 controls, which no intact text holds.

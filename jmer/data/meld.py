@@ -15,6 +15,7 @@ from jmer.labels import MELD_EMOTIONS, check_label
 from jmer.types import SPLITS, Corpus, Dialogue, Utterance
 
 COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID", "StartTime", "EndTime")
+SENTIMENT = "Sentiment"  # is in every CSV of MELD's; corpora laid out like it may do without
 CLIP_FOLDERS = {
     "train": "train_splits",
     "dev": "dev_splits_complete",
@@ -93,6 +94,7 @@ def _read_split(path: Path, clips: Path | None, split: str, notes: list[str]) ->
             speaker=speaker,
             text=text,
             label=check_label(row.cells["Emotion"], MELD_EMOTIONS, where=row.where),
+            sentiment=csvfile.sentiment(row.cells.get(SENTIMENT, ""), column=SENTIMENT, where=row.where),
             clip=clips / clip_name if clips and not missing else None,
             max_seconds=max_seconds,
             notes=tuple(note for note in (time_note, missing) if note),

@@ -9,8 +9,9 @@ UTF-8, one row an utterance, a header with these columns (other names by `column
     split      train, dev or test
     text       what is said; may be empty
     clip       video or audio file, absolute or relative to the CSV; may be empty
+    sentiment  negative, neutral or positive, in any case; empty where it is not known
 
-Of text and clip, one column may be absent.
+Of text and clip, one column may be absent; sentiment may always be.
 """
 
 from collections import Counter
@@ -25,6 +26,8 @@ from jmer.types import SPLITS, Corpus, Dialogue, Utterance
 
 REQUIRED = ("dialogue", "utterance", "speaker", "label", "split")
 INPUTS = ("text", "clip")
+OPTIONAL = ("sentiment",)
+COLUMNS = REQUIRED + INPUTS + OPTIONAL
 FILLED = ("dialogue", "utterance", "speaker", "split")  # no empty cells here
 
 
@@ -82,11 +85,12 @@ def load(csv: Path, *, columns: Mapping[str, str] = MappingProxyType({}), labels
 
 def _columns(table: csvfile.Table, columns: Mapping[str, str], *, csv: Path) -> dict[str, str]:
     """The file's column names by jmer's, of those that are there. Raises UserError where one is missing."""
-    if unknown := [name for name in columns if name not in REQUIRED + INPUTS]:
-        raise UserError(f"config.columns.{unknown[0]}: no such column; jmer's are {', '.join(REQUIRED + INPUTS)}")
-    names = {name: columns.get(name) or name for name in REQUIRED + INPUTS}
-    inputs = [name for name in INPUTS if names[name] in table.columns or columns.get(name)]
-    needed = {name: names[name] for name in (*REQUIRED, *(inputs or ["text"]))}
+    if unknown := [name for name in columns if name not in COLUMNS]:
+        raise UserError(f"config.columns.{unknown[0]}: no such column; jmer's are {', '.join(COLUMNS)}")
+    names = {name: columns.get(name) or name for name in COLUMNS}
+    given = [name for name in INPUTS + OPTIONAL if names[name] in table.columns or columns.get(name)]
+    inputs = [] if set(given) & set(INPUTS) else ["text"]
+    needed = {name: names[name] for name in (*REQUIRED, *inputs, *given)}
     missing = next((name for name, column in needed.items() if column not in table.columns), "label")
     cure = f"if it has another name, give --config.columns.{missing}=NAME"
     if missing == "split":
@@ -124,6 +128,7 @@ def _utterance(
         speaker=cells["speaker"],
         text=cells.get("text", ""),
         label=cells["label"] or None,
+        sentiment=csvfile.sentiment(cells.get("sentiment", ""), column=needed.get("sentiment", ""), where=where),
         clip=clip,
         notes=notes,
     )

@@ -11,13 +11,19 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
+from typing import TypeVar
 
 from jmer.data import media
 from jmer.features.extractor import Extractor, Prepared
 
+_Key = TypeVar("_Key")
 
-def prepare(clip: Path, extractors: Mapping[str, Extractor], *, max_seconds: float | None) -> dict[str, Prepared]:
-    """Decodes `clip` and returns what each extractor, by modality, makes of it; faults of the clip are in it."""
+
+def prepare(clip: Path, extractors: Mapping[_Key, Extractor], *, max_seconds: float | None) -> dict[_Key, Prepared]:
+    """Decodes `clip` and returns what each extractor makes of it, by the extractor's key; faults of the clip are in it.
+
+    Extractors of one modality, such as those of augmented views, share the decoded track.
+    """
     try:
         frames = max(extractor.frames_wanted for extractor in extractors.values())
         decoded = media.decode(clip, frames=frames, max_seconds=max_seconds)
@@ -26,17 +32,17 @@ def prepare(clip: Path, extractors: Mapping[str, Extractor], *, max_seconds: flo
         status = "degraded" if isinstance(error, media.MiscutError) else "failed"
         return dict.fromkeys(extractors, Prepared(payload=None, status=status, reason=str(error)))
     raw = {"audio": decoded.wave, "video": decoded.frames}
-    prepared = {}
-    for modality, extractor in extractors.items():
-        track = raw[modality]
+    prepared: dict[_Key, Prepared] = {}
+    for key, extractor in extractors.items():
+        modality, track = extractor.modality, raw[extractor.modality]
         if track is None and modality == "video" and decoded.sound_only:
-            prepared[modality] = Prepared(payload=None, reason="sound only")
+            prepared[key] = Prepared(payload=None, reason="sound only")
         elif track is None or not len(track):
-            prepared[modality] = Prepared(payload=None, status="degraded", reason=f"no {modality} track")
+            prepared[key] = Prepared(payload=None, status="degraded", reason=f"no {modality} track")
         else:
-            prepared[modality] = extractor.prepare(track)
+            prepared[key] = extractor.prepare(track)
     if decoded.damage:
-        prepared = {modality: _damaged(result, decoded.damage) for modality, result in prepared.items()}
+        prepared = {key: _damaged(result, decoded.damage) for key, result in prepared.items()}
     return prepared
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -16,10 +16,13 @@ from jmer.errors import UserError
 from jmer.features import clips
 from jmer.features.cache import Cache
 from jmer.features.extractor import Extractor, Prepared
-from jmer.labels import check_label
+from jmer.features.views import SPLIT as VIEWED
+from jmer.labels import SENTIMENTS, check_label
 from jmer.types import UNLABELLED, Corpus, Dialogue, Extracted, Features, Status, Utterance
 
 CLIP_MISSING = "clip missing"  # how sources begin the note on a clip that a row names and that is not there
+
+_Target = tuple[str, int]  # a modality, and the number of a view; 0 is the original
 
 _OPEN_UTTERANCES = 4096  # begun and not yet handed on, unless one dialogue has more; they hold vectors, not media
 
@@ -29,11 +32,13 @@ class Extraction:
     """One dialogue done.
 
     results: for each utterance, what came of every modality.
+    views: the same of every augmented view, which has the original's where nothing was augmented; only of train.
     """
 
     split: str
     dialogue: Dialogue
     results: tuple[Mapping[str, Extracted], ...]
+    views: tuple[tuple[Mapping[str, Extracted], ...], ...] = ()
 
 
 def extract_dialogue(
@@ -92,6 +97,7 @@ def features_of(
         speakers=tuple(u.speaker for u in dialogue.utterances),
         texts=tuple(u.text for u in dialogue.utterances),
         labels=np.array([_class(u, labels, where=dialogue.id) for u in dialogue.utterances], np.int32),
+        sentiments=np.array([_sentiment(u, where=dialogue.id) for u in dialogue.utterances], np.int32),
         values=values,
         present=present,
     )
@@ -123,6 +129,7 @@ def extract(
     corpus: Corpus,
     extractors: Mapping[str, Extractor],
     *,
+    views: Sequence[Mapping[str, Extractor]] = (),
     digests: Mapping[Path, str],
     cache: Cache,
     workers: int,
@@ -135,15 +142,16 @@ def extract(
 
     Args:
       extractors: by modality; a modality left out is switched off.
+      views: the extractors of each augmented view of the train split, by modality; one left out is as in the original.
       digests: SHA-256 of each clip, empty where it cannot be read.
-      progress: called with the number of features (utterances times modalities) that are newly done.
+      progress: called with the number of features (of an utterance and extractor) that are newly done.
 
     Raises:
       UserError: ready features are of another width or of a modality that is not used, the cache cannot be written, or
         a worker died.
     """
     pool = clips.pool(workers)
-    engine = _Engine(extractors, digests=digests, cache=cache, submit=pool.submit, progress=progress)
+    engine = _Engine(extractors, views=views, digests=digests, cache=cache, submit=pool.submit, progress=progress)
     try:
         yield from engine.run(corpus, in_flight=2 * workers)
     except BrokenProcessPool as error:
@@ -157,29 +165,39 @@ def extract(
 
 @dataclass(eq=False)
 class _Job:
-    """An utterance on its way; done when every modality has a result."""
+    """An utterance on its way; done when every target has a result."""
 
     utterance: Utterance
     dialogue_id: str
-    results: dict[str, Extracted] = field(default_factory=dict)
+    targets: Sequence[_Target]
+    results: dict[_Target, Extracted] = field(default_factory=dict)
+
+    def view(self, number: int, modalities: Iterable[str]) -> dict[str, Extracted]:
+        return {m: self.results.get((m, number), self.results[m, 0]) for m in modalities}
 
 
 @dataclass(eq=False)
 class _Engine:
     """The state of one `extract`."""
 
-    extractors: Mapping[str, Extractor]
+    originals: Mapping[str, Extractor]
+    views: Sequence[Mapping[str, Extractor]]
     digests: Mapping[Path, str]
     cache: Cache
     submit: Callable[..., Future]
     progress: Callable[[int], object]
     decoding: dict[Future, _Job] = field(default_factory=dict)
-    waiting: dict[str, list[tuple[_Job, Prepared]]] = field(default_factory=dict)  # by modality, for a full batch
+    waiting: dict[_Target, list[tuple[_Job, Prepared]]] = field(default_factory=dict)  # for a full batch
     begun: deque[tuple[str, Dialogue, list[_Job]]] = field(default_factory=deque)  # and not yet handed on
 
     def __post_init__(self):
-        self.dims = {modality: extractor.dim for modality, extractor in self.extractors.items()}
-        self.waiting = {modality: [] for modality in self.extractors}
+        self.dims = {modality: extractor.dim for modality, extractor in self.originals.items()}
+        self.extractors: dict[_Target, Extractor] = {
+            (modality, number): extractor
+            for number, extractors in enumerate([self.originals, *self.views])
+            for modality, extractor in extractors.items()
+        }
+        self.waiting = {target: [] for target in self.extractors}
 
     def run(self, corpus: Corpus, *, in_flight: int) -> Iterator[Extraction]:
         jobs, ended, opened = self._jobs(corpus), False, 0
@@ -197,12 +215,14 @@ class _Engine:
                 for future in done:
                     self._decoded(future)
             else:  # nothing will come to fill the batches
-                for modality in self.extractors:
-                    self._encode(modality)
-            while self.begun and all(len(job.results) == len(self.extractors) for job in self.begun[0][2]):
+                for target in self.extractors:
+                    self._encode(target)
+            while self.begun and all(len(job.results) == len(job.targets) for job in self.begun[0][2]):
                 split, dialogue, done_jobs = self.begun.popleft()
                 opened -= len(done_jobs)
-                yield Extraction(split=split, dialogue=dialogue, results=tuple(job.results for job in done_jobs))
+                numbers = range(1 + (len(self.views) if split == VIEWED else 0))
+                results, *views = (tuple(job.view(n, self.originals) for job in done_jobs) for n in numbers)
+                yield Extraction(split=split, dialogue=dialogue, results=results, views=tuple(views))
 
     def names_of_decoding(self) -> str:
         names = [str(job.utterance.clip) for job in self.decoding.values()]
@@ -210,27 +230,32 @@ class _Engine:
 
     def _jobs(self, corpus: Corpus) -> Iterator[_Job]:
         for split, dialogues in corpus.splits.items():
+            targets = [target for target in self.extractors if target[1] == 0 or split == VIEWED]
             for dialogue in dialogues:
-                jobs = [_Job(utterance, dialogue.id) for utterance in dialogue.utterances]
+                jobs = [_Job(utterance, dialogue.id, targets) for utterance in dialogue.utterances]
                 self.begun.append((split, dialogue, jobs))
                 yield from jobs
 
     def _begin(self, job: _Job) -> None:
         """Settles what needs no work or is in the cache, and sets the rest going."""
-        job.results, todo = _without_work(job.utterance, self.extractors, self.dims, where=job.dialogue_id)
-        for modality in todo:
-            cached = self.cache.get(self._key(job, modality), self.extractors[modality])
-            if cached is not None:
-                job.results[modality] = cached
+        settled, _ = _without_work(job.utterance, self.originals, self.dims, where=job.dialogue_id)
+        todo: dict[_Target, Extractor] = {}
+        for target in job.targets:
+            result = settled.get(target[0]) or self.cache.get(self._key(job, target[0]), self.extractors[target])
+            if result is None:
+                todo[target] = self.extractors[target]
+            else:
+                job.results[target] = result
         self.progress(len(job.results))
-        todo = [modality for modality in todo if modality not in job.results]
-        if "text" in todo:
-            self._wait(job, "text", self.extractors["text"].prepare(job.utterance.text))
-            todo.remove("text")
-        if todo:
-            wanted = {modality: self.extractors[modality] for modality in todo}
+        tracks: dict[_Target, Extractor] = {}
+        for target, extractor in todo.items():
+            if extractor.modality == "text":
+                self._wait(job, target, extractor.prepare(job.utterance.text))
+            else:
+                tracks[target] = extractor
+        if tracks:
             longest = job.utterance.max_seconds
-            future = self.submit(clips.prepare, job.utterance.clip, wanted, max_seconds=longest)
+            future = self.submit(clips.prepare, job.utterance.clip, tracks, max_seconds=longest)
             self.decoding[future] = job
 
     def _decoded(self, future: Future) -> None:
@@ -243,22 +268,22 @@ class _Engine:
             error.add_note(f"while preparing {job.utterance.clip}")
             raise
         del self.decoding[future]
-        for modality, result in prepared.items():
-            self._wait(job, modality, result)
+        for target, result in prepared.items():
+            self._wait(job, target, result)
 
-    def _wait(self, job: _Job, modality: str, prepared: Prepared) -> None:
-        self.waiting[modality].append((job, prepared))
-        if len(self.waiting[modality]) >= self.extractors[modality].lookahead:
-            self._encode(modality)
+    def _wait(self, job: _Job, target: _Target, prepared: Prepared) -> None:
+        self.waiting[target].append((job, prepared))
+        if len(self.waiting[target]) >= self.extractors[target].lookahead:
+            self._encode(target)
 
-    def _encode(self, modality: str) -> None:
-        items, self.waiting[modality] = self.waiting[modality], []
-        extractor = self.extractors[modality]
+    def _encode(self, target: _Target) -> None:
+        items, self.waiting[target] = self.waiting[target], []
+        extractor = self.extractors[target]
         encoded = _encode(extractor, [prepared for _, prepared in items])
         for (job, _), extracted in zip(items, encoded, strict=True):
             if extracted.status != "failed":  # what could not be read is tried again the next time
-                self.cache.put(self._key(job, modality), extractor, extracted)
-            job.results[modality] = extracted
+                self.cache.put(self._key(job, target[0]), extractor, extracted)
+            job.results[target] = extracted
         self.progress(len(items))
 
     def _key(self, job: _Job, modality: str) -> str:
@@ -330,3 +355,13 @@ def _class(utterance: Utterance, labels: Sequence[str], *, where: str) -> int:
     if utterance.label is None:
         return UNLABELLED
     return labels.index(check_label(utterance.label, labels, where=f"{where} {utterance.id}"))
+
+
+def _sentiment(utterance: Utterance, *, where: str) -> int:
+    if utterance.sentiment is None:
+        return UNLABELLED
+    if utterance.sentiment not in SENTIMENTS:
+        raise UserError(
+            f"{where} {utterance.id}: sentiment is '{utterance.sentiment}'; expected {', '.join(SENTIMENTS)} or none"
+        )
+    return SENTIMENTS.index(utterance.sentiment)

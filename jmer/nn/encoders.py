@@ -1,6 +1,7 @@
-"""Encoders over the utterances of a dialogue: `[B, U, D], mask [B, U] -> [B, U, D']`.
+"""Encoders over the utterances of a dialogue: `x [B, U, D], mask [B, U], speaker [B, U] -> [B, U, D]`.
 
-None looks across dialogues, and what stands in padding reaches nothing.
+None looks across dialogues, what stands in padding reaches nothing, and only equality of speakers is looked at, so that
+renaming them changes nothing. A causal encoder lets an utterance see itself and those before it.
 """
 
 import chex
@@ -9,41 +10,180 @@ import jax
 import jax.numpy as jnp
 
 
-class BiGRU(nn.Module):
-    """Bidirectional GRU; Cho et al. 2014, with the reset gate after the recurrent product as in cuDNN and PyTorch.
+class Encoder(nn.Module):
+    """The encoder slot of the model.
 
-    hidden: units a direction; the output has `2 * hidden` features, forward first.
+    kind: `none`; `gru`, forward; `bigru`; `bigru_attention`, self-attention over the BiGRU's states; `transformer`.
+    """
+
+    kind: str
+    heads: int
+    layers: int
+    causal: bool
+    dropout: float
+    train: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array, speaker: jax.Array) -> jax.Array:
+        d = x.shape[-1]
+        if self.kind == "gru":
+            x = x + GRU(d, bidirectional=False, name="gru")(x, mask)
+        elif self.kind in ("bigru", "bigru_attention"):
+            x = x + GRU(d // 2, bidirectional=True, name="gru")(x, mask)
+        elif self.kind not in ("none", "transformer"):
+            raise ValueError(f"encoder '{self.kind}'; expected none, gru, bigru, bigru_attention or transformer")
+        if self.kind in ("bigru_attention", "transformer"):
+            pairs = dialogue_pairs(mask, speaker, causal=self.causal)
+            for i in range(self.layers if self.kind == "transformer" else 1):
+                block = Block(
+                    self.heads, feed_forward=self.kind == "transformer", dropout=self.dropout, name=f"block_{i}"
+                )
+                x = block(x, None, *pairs, train=self.train)
+        return jnp.where(mask[..., None], x, 0)
+
+
+class GRU(nn.Module):
+    """Gated recurrent unit; Cho et al. 2014, with the reset gate after the recurrent product as in cuDNN and PyTorch.
+
+    hidden: units a direction; with two directions the output has `2 * hidden` features, forward first.
     """
 
     hidden: int
+    bidirectional: bool
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         b, u, d = x.shape
         chex.assert_shape(mask, (b, u))
-        h = self.hidden
-        # k: the two directions; g: reset, update and candidate gates, joined.
-        w_in = self.param("w_in", nn.initializers.glorot_uniform(), (d, 2 * 3 * h))
-        w_rec = self.param("w_rec", nn.initializers.lecun_uniform(batch_axis=0), (2, h, 3 * h))
-        b_in = self.param("b_in", nn.initializers.zeros_init(), (2, 3 * h))
-        b_rec = self.param("b_rec", nn.initializers.zeros_init(), (2, 3 * h))
+        h, k = self.hidden, 2 if self.bidirectional else 1
+        # k: directions; g: reset, update and candidate gates, joined.
+        w_in = self.param("w_in", nn.initializers.glorot_uniform(), (d, k * 3 * h))
+        w_rec = self.param("w_rec", nn.initializers.lecun_uniform(batch_axis=0), (k, h, 3 * h))
+        b_in = self.param("b_in", nn.initializers.zeros_init(), (k, 3 * h))
+        b_rec = self.param("b_rec", nn.initializers.zeros_init(), (k, 3 * h))
 
-        gates = (x.reshape(b * u, d) @ w_in).reshape(b, u, 2, 3 * h) + b_in[None, None]  # one product for all steps
-        # The backward direction reads the flipped sequence; its padding comes first and leaves the state at zero.
-        forward_backward = jnp.stack([gates[:, :, 0], gates[:, ::-1, 1]])
-        masks = jnp.stack([mask, mask[:, ::-1]])
+        def directions(x: jax.Array) -> jax.Array:
+            """`[B, U, K, ...]`, with the second direction's utterances turned round."""
+            return jnp.concatenate([x[:, :, :1], x[:, ::-1, 1:]], axis=2)
+
+        gates = (x.reshape(b * u, d) @ w_in).reshape(b, u, k, 3 * h) + b_in[None, None]  # one product for all steps
+        # The backward direction meets the padding first, which leaves its state at zero.
+        masks = directions(jnp.broadcast_to(mask[..., None], (b, u, k)))
 
         def step(state: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            gate_in, valid = inputs  # [2, B, 3H], [2, B]
-            gate_rec = jnp.einsum("kbh,khg->kbg", state, w_rec) + b_rec[:, None]
+            gate_in, valid = inputs  # [B, K, 3H], [B, K]
+            gate_rec = jnp.einsum("bkh,khg->bkg", state, w_rec) + b_rec[None]
             reset, update = jnp.split(nn.sigmoid(gate_in[..., : 2 * h] + gate_rec[..., : 2 * h]), 2, axis=-1)
             candidate = jnp.tanh(gate_in[..., 2 * h :] + reset * gate_rec[..., 2 * h :])
             new = jnp.where(valid[..., None], (1 - update) * candidate + update * state, state)
             return new, new
 
-        _, states = jax.lax.scan(
-            step, jnp.zeros((2, b, h), x.dtype), (jnp.moveaxis(forward_backward, 2, 0), jnp.moveaxis(masks, 2, 0))
-        )
-        forward, backward = jnp.moveaxis(states, 0, 2)  # [2, B, U, H]
-        out = jnp.concatenate([forward, backward[:, ::-1]], axis=-1)
+        inputs = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), (directions(gates), masks))
+        _, states = jax.lax.scan(step, jnp.zeros((b, k, h), x.dtype), inputs)
+        out = directions(jnp.moveaxis(states, 0, 1)).reshape(b, u, k * h)
         return jnp.where(mask[..., None], out, 0)
+
+
+def dialogue_pairs(mask: jax.Array, speaker: jax.Array, *, causal: bool) -> tuple[jax.Array, jax.Array]:
+    """Returns which utterance may attend to which, and which pairs have one speaker: two `[B, U, U]` bool."""
+    allowed = mask[:, :, None] & mask[:, None, :]
+    if causal:
+        allowed &= jnp.tril(jnp.ones(allowed.shape[1:], jnp.bool_))[None]
+    return allowed, speaker[:, :, None] == speaker[:, None, :]
+
+
+class Attention(nn.Module):
+    """Multi-head attention (Vaswani et al. 2017) with rotary positions and a relative speaker embedding.
+
+    Positions are turned into queries and keys (RoFormer, Su et al. 2021, equation 16). Speakers come in as Shaw et al.
+    2018, equation 4, does it for positions: to a key is added one of two learned vectors, as the key's speaker is the
+    query's or another.
+    """
+
+    heads: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, y: jax.Array, allowed: jax.Array, same: jax.Array) -> jax.Array:
+        """`x [B, U, D]` attends to `y [B, K, D]`.
+
+        Args:
+          y: one or more sequences of the dialogue, one after another; so K is a multiple of U.
+          allowed: `[B, U, K]` bool; an utterance that may attend to nothing gets zeros, before the last linear map.
+          same: `[B, U, K]` bool, the two have one speaker.
+        """
+        (b, u, d), k = x.shape, y.shape[1]
+        chex.assert_shape((allowed, same), (b, u, k))
+        size = d // self.heads
+        query = nn.Dense(d, name="query")(x).reshape(b, u, self.heads, size)
+        key, value = (nn.Dense(d, name=name)(y).reshape(b, k, self.heads, size) for name in ("key", "value"))
+        embedding = self.param("speaker", nn.initializers.normal(0.02), (2, self.heads, size))
+        by_speaker = jnp.einsum("buhd,shd->bhus", query, embedding)
+        by_speaker = jnp.where(same[:, None], by_speaker[..., :1], by_speaker[..., 1:])
+        position = jnp.arange(u, dtype=x.dtype)
+        query, key = _rotate(query, position), _rotate(key, jnp.tile(position, k // u))
+        logits = (jnp.einsum("buhd,bkhd->bhuk", query, key) + by_speaker) * size**-0.5
+        weights = nn.softmax(jnp.where(allowed[:, None], logits, jnp.finfo(x.dtype).min))
+        weights = jnp.where(allowed[:, None], weights, 0)
+        return nn.Dense(d, name="out")(jnp.einsum("bhuk,bkhd->buhd", weights, value).reshape(b, u, d))
+
+
+class Block(nn.Module):
+    """Pre-norm attention block, with or without its feed-forward half: `[B, U, D] -> [B, U, D]`; Xiong et al. 2020.
+
+    x attends to y, or to itself where y is None.
+    """
+
+    heads: int
+    feed_forward: bool
+    dropout: float
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, y: jax.Array | None, allowed: jax.Array, same: jax.Array, *, train: bool
+    ) -> jax.Array:
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        query = nn.LayerNorm(name="norm")(x)
+        keys = query if y is None else nn.LayerNorm(name="norm_keys")(y)
+        x = x + drop(Attention(self.heads, name="attention")(query, keys, allowed, same))
+        if self.feed_forward:
+            d = x.shape[-1]
+            inner = nn.gelu(nn.Dense(4 * d, name="wide")(nn.LayerNorm(name="norm_wide")(x)))
+            x = x + drop(nn.Dense(d, name="narrow")(inner))
+        return x
+
+
+class CoAttention(nn.Module):
+    """Each modality attends to all the others over the dialogue: `[B, U, M, D] -> [B, U, M, D]`.
+
+    The co-attentional transformer layer of ViLBERT (Lu et al. 2019, section 3.1), for any number of modalities: an
+    utterance of one modality asks, the utterances that have another modality answer.
+    """
+
+    heads: int
+    causal: bool
+    dropout: float
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, present: jax.Array, mask: jax.Array, speaker: jax.Array, *, train: bool
+    ) -> jax.Array:
+        m = x.shape[2]
+        allowed, same = dialogue_pairs(mask, speaker, causal=self.causal)
+        out = []
+        for i in range(m):
+            others = [j for j in range(m) if j != i]
+            may = jnp.concatenate([allowed & present[:, None, :, j] for j in others], axis=2)
+            keys = jnp.concatenate([x[:, :, j] for j in others], axis=1)
+            block = Block(self.heads, feed_forward=False, dropout=self.dropout, name=f"block_{i}")
+            out.append(block(x[:, :, i], keys, may, jnp.tile(same, len(others)), train=train))
+        return jnp.stack(out, axis=2)
+
+
+def _rotate(x: jax.Array, position: jax.Array) -> jax.Array:
+    """Rotary positions: turns the two halves of each head's `[..., K, H, D]` against each other."""
+    half = x.shape[-1] // 2
+    frequency = 10_000 ** (-jnp.arange(half, dtype=x.dtype) / half)
+    angle = (position[:, None] * frequency[None])[None, :, None]
+    a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos, rest], axis=-1)

@@ -1,9 +1,23 @@
-"""Fusion of the modalities of each utterance: `[B, U, M, D], present [B, U, M] -> [B, U, D]`."""
+"""Fusion of the modalities of each utterance, before the encoder, after it, or of their logits.
+
+`early` joins the modalities before one encoder; `gated` joins their encodings; `late` mixes the
+logits that each modality's own branch gives; `hybrid` mixes those and the logits of an early branch.
+"""
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+
+class EarlyFusion(nn.Module):
+    """Joins the modalities, absent ones as zeros, in one linear map: `[B, U, M, D] -> [B, U, D]`."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, present: jax.Array) -> jax.Array:
+        b, u, m, d = x.shape
+        x = jnp.where(present[..., None], x, 0).reshape(b, u, m * d)
+        return nn.relu(nn.Dense(d, name="join")(x))
 
 
 class GatedFusion(nn.Module):
@@ -12,8 +26,6 @@ class GatedFusion(nn.Module):
     Generalises the gated multimodal unit (Arevalo et al. 2017, equations 1 to 4) to any subset of M modalities: a
     modality's candidate is tanh(W_m h_m), its gate comes from all modalities together, absent ones as zeros.
     """
-
-    features: int
 
     @nn.compact
     def __call__(self, encoded: jax.Array, present: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -24,10 +36,37 @@ class GatedFusion(nn.Module):
         b, u, m, d = encoded.shape
         chex.assert_shape(present, (b, u, m))
         encoded = jnp.where(present[..., None], encoded, 0)
-        w = self.param("w", nn.initializers.glorot_uniform(batch_axis=0), (m, d, self.features))
+        w = self.param("w", nn.initializers.glorot_uniform(batch_axis=0), (m, d, d))
         candidates = jnp.tanh(jnp.einsum("bumd,mdf->bumf", encoded, w))
-        logits = nn.Dense(m * self.features, name="gate")(encoded.reshape(b, u, m * d))
-        logits = logits.reshape(b, u, m, self.features)
-        gates = nn.softmax(jnp.where(present[..., None], logits, jnp.finfo(logits.dtype).min), axis=2)
-        gates = jnp.where(present[..., None], gates, 0)
+        logits = nn.Dense(m * d, name="gate")(encoded.reshape(b, u, m * d)).reshape(b, u, m, d)
+        gates = masked_softmax(logits, present[..., None], axis=2)
         return (gates * candidates).sum(axis=2), gates.mean(axis=-1)
+
+
+class LateFusion(nn.Module):
+    """Mixes what M branches say, with learned weights that are shared out among the present ones."""
+
+    @nn.compact
+    def __call__(self, present: jax.Array) -> jax.Array:
+        """Returns the weights, as `present` `[B, U, M]`; they sum to 1, or are 0 where nothing is present."""
+        weight = self.param("weight", nn.initializers.zeros_init(), present.shape[-1:])
+        return masked_softmax(jnp.broadcast_to(weight, present.shape), present, axis=-1)
+
+
+def masked_softmax(logits: jax.Array, mask: jax.Array, *, axis: int) -> jax.Array:
+    """Softmax over what the mask lets through; zeros where that is nothing."""
+    weights = nn.softmax(jnp.where(mask, logits, jnp.finfo(logits.dtype).min), axis=axis)
+    return jnp.where(mask, weights, 0)
+
+
+def drop_modality(key: jax.Array, present: jax.Array, *, rate: float) -> jax.Array:
+    """Modality dropout in training: takes each modality of each utterance away with probability `rate`.
+
+    Where that would take all that an utterance has, it keeps what it has (Neverova et al. 2016, "ModDrop", drops
+    channels too, with which we differ there).
+
+    Args:
+      present: `[B, U, M]` bool.
+    """
+    kept = present & jax.random.bernoulli(key, 1 - rate, present.shape)
+    return jnp.where(kept.any(axis=-1, keepdims=True), kept, present)

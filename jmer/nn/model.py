@@ -1,70 +1,151 @@
-"""The one assembled model: encoders, speaker graph, fusion, head."""
+"""The one assembled model: input, encoder, co-attention, fusion, speaker graph, head; each slot a choice.
 
+    modalities -> input -> [early fusion] -> encoder -> [co-attention] -> [graph over modality nodes]
+               -> [gated fusion] -> [graph over utterances] -> head -> [late fusion of logits] -> [specialist]
+
+What flows is `[B, U, M, D]`: M branches, one a modality until they are fused, each valid where its mask says so.
+"""
+
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jmer.graph import RELATIONS, drop_node, window_graph
-from jmer.nn.encoders import BiGRU
-from jmer.nn.fusion import GatedFusion
-from jmer.nn.graph_layers import GAT, RGCN
+from jmer.labels import SENTIMENTS
+from jmer.nn import augment
+from jmer.nn.encoders import CoAttention, Encoder
+from jmer.nn.fusion import EarlyFusion, GatedFusion, LateFusion, drop_modality
+from jmer.nn.speaker_graph import GraphOptions, SpeakerGraph
 from jmer.types import Batch
 
 _CLIP = 10.0  # a standardised feature beyond so many deviations is an outlier or a dimension that train never used
 
 
 class Output(NamedTuple):
-    """logits: `[B, U, C]`; gates: `[B, U, M]`, each modality's share in the fusion."""
+    """What the model says of each utterance.
+
+    logits: `[B, U, C]`.
+    gates: `[B, U, G]`, the share of each of `Model.gate_names` in the fusion; they sum to 1.
+    sentiment: `[B, U, 3]` logits; None without that task.
+    specialist: `[B, U, K + 1]` logits of the K specialist classes and of all others; None without specialist.
+    embedding: `[B, U, D]` of length 1, for the contrastive loss; None without it.
+    prototypes: `[C, D]` of length 1; None without prototypes.
+    """
 
     logits: jax.Array
     gates: jax.Array
+    sentiment: jax.Array | None = None
+    specialist: jax.Array | None = None
+    embedding: jax.Array | None = None
+    prototypes: jax.Array | None = None
 
 
 class Model(nn.Module):
     """Emotion logits for every utterance of a batch.
 
-    Each modality is standardised and encoded over the dialogue; the modalities of an utterance are fused; a graph over
-    speakers and time refines the fused features; an MLP gives the logits.
-
-    dims: (modality, D) pairs, in the order of the gates' M axis.
-    hidden: width of every layer.
-    past, future: the graph's window, in utterances.
-    graph_weight: lambda in fused + lambda * graph(fused).
+    dims: (modality, D) pairs.
+    hidden: D of every layer.
+    encoder, encoder_layers: kind of `Encoder`, and its blocks where it is a transformer.
+    causal: no utterance sees a later one; wants a graph without future and an encoder that can be causal.
+    co_attention: the modalities attend to each other after their encoders.
+    fusion: `early`, `gated`, `late` or `hybrid`, as `jmer.nn.fusion` explains them.
+    graph: None for no graph.
+    graph_nodes: `utterance`, or `modality` for a node an utterance and branch.
+    graph_weight: lambda in x + lambda * graph(x); where it is learned, its first value.
+    modality_dropout, feature_noise, mixup: in training; `fusion.drop_modality` and `augment`.
+    sentiment, embedding, prototypes: adds those outputs.
+    specialist: the classes of a second head, which is merged with the first with weight `specialist_weight`.
     """
 
     dims: tuple[tuple[str, int], ...]
     num_classes: int
-    hidden: int
-    heads: int
-    past: int
-    future: int
-    graph_weight: float
-    dropout: float
-    drop_node: float
+    hidden: int = 128
+    heads: int = 4
+    encoder: str = "bigru"
+    encoder_layers: int = 1
+    causal: bool = False
+    co_attention: bool = False
+    fusion: str = "gated"
+    graph: GraphOptions | None = GraphOptions()
+    graph_nodes: str = "utterance"
+    graph_weight: float = 1.0
+    learn_graph_weight: bool = False
+    dropout: float = 0.0
+    modality_dropout: float = 0.0
+    feature_noise: float = 0.0
+    mixup: float = 0.0
+    sentiment: bool = False
+    specialist: tuple[int, ...] = ()
+    specialist_weight: float = 0.5
+    embedding: bool = False
+    prototypes: bool = False
+
+    @property
+    def gate_names(self) -> tuple[str, ...]:
+        """What the gates weigh: the modalities; with hybrid fusion also `joint`; with early fusion nothing."""
+        modalities = tuple(m for m, _ in self.dims)
+        return {"early": (), "hybrid": (*modalities, "joint")}.get(self.fusion, modalities)
 
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool) -> Output:
-        b, u = batch.mask.shape
-        drop = nn.Dropout(self.dropout, deterministic=not train)
+        mask, drop = batch.mask, nn.Dropout(self.dropout, deterministic=not train)
+        x, present = self._inputs(batch, drop, train=train)
+        branches = [m for m, _ in self.dims]
+        if self.fusion in ("early", "hybrid"):
+            joint = EarlyFusion(name="early_fusion")(x, present)[:, :, None]
+            if self.fusion == "early":
+                branches, x, present = ["joint"], joint, mask[..., None]
+            else:
+                branches.append("joint")
+                x = jnp.concatenate([x, joint], axis=2)
+                present = jnp.concatenate([present, mask[..., None]], axis=2)
+
+        x = self._encode(x, present, batch, branches, train=train)
+        weight = self.graph_weight  # lambda, one for all branches
+        if self.learn_graph_weight:
+            weight = self.param("graph_weight", nn.initializers.constant(weight), ())
+        if self.graph and self.graph_nodes == "modality":
+            x = x + weight * SpeakerGraph(self.graph, name="graph")(x, present, batch.speaker, train=train)
+        gates = jnp.zeros((*mask.shape, 0), x.dtype)
+        if self.fusion == "gated":
+            fused, gates = GatedFusion(name="fusion")(drop(x), present)
+            branches, x, present = ["fused"], fused[:, :, None], mask[..., None]
+        if self.graph and self.graph_nodes == "utterance":
+            each = []
+            for i, branch in enumerate(branches):
+                graph, one = SpeakerGraph(self.graph, name=f"{branch}_graph"), slice(i, i + 1)
+                each.append(graph(x[:, :, one], present[..., one], batch.speaker, train=train))
+            x = x + weight * jnp.concatenate(each, axis=2)
+
+        hidden, logits = self._heads(x, branches, drop)
+        if self.fusion in ("late", "hybrid"):
+            gates = LateFusion(name="late_fusion")(present)
+            hidden, logits = (jnp.einsum("bum,bumd->bud", gates, a) for a in (hidden, logits))
+        else:
+            hidden, logits = hidden[:, :, 0], logits[:, :, 0]
+        return self._output(hidden, logits, gates)
+
+    def _inputs(self, batch: Batch, drop: nn.Dropout, *, train: bool) -> tuple[jax.Array, jax.Array]:
+        """Every modality standardised, augmented in training and brought to one width: `[B, U, M, D]`, and its mask."""
         present = jnp.stack([batch.present[m] & batch.mask for m, _ in self.dims], axis=-1)
-
-        encoded = []
+        if train and self.modality_dropout:
+            present = drop_modality(self.make_rng("dropout"), present, rate=self.modality_dropout)
+        each = []
         for i, (modality, dim) in enumerate(self.dims):
-            x = batch.features[modality]
-            chex.assert_shape(x, (b, u, dim))
+            x, here = batch.features[modality], present[..., i]
+            chex.assert_shape(x, (*batch.mask.shape, dim))
             # Before anything else: what stands where the modality is absent, NaN even, goes nowhere.
-            x = jnp.where(present[..., i, None], self._standardise(modality, x), 0)
-            x = nn.relu(nn.Dense(self.hidden, name=f"{modality}_in")(drop(x)))
-            x = BiGRU(self.hidden // 2, name=f"{modality}_encoder")(x, batch.mask) + x
-            encoded.append(nn.LayerNorm(name=f"{modality}_norm")(x))
-
-        fused, gates = GatedFusion(self.hidden, name="fusion")(drop(jnp.stack(encoded, axis=2)), present)
-        x = fused + self.graph_weight * self._graph(fused, batch, train=train)
-        x = drop(nn.relu(nn.Dense(self.hidden, name="head_in")(nn.LayerNorm(name="head_norm")(x))))
-        return Output(logits=nn.Dense(self.num_classes, name="head_out")(x), gates=gates)
+            x = jnp.where(here[..., None], self._standardise(modality, x), 0)
+            if train and self.mixup:
+                x = augment.mixup(self.make_rng("dropout"), x, here, batch.label, alpha=self.mixup)
+            if train and self.feature_noise:
+                x = augment.noise(self.make_rng("dropout"), x, scale=self.feature_noise)
+            each.append(nn.relu(nn.Dense(self.hidden, name=f"{modality}_in")(drop(x))))
+        return jnp.stack(each, axis=2), present
 
     def _standardise(self, modality: str, x: jax.Array) -> jax.Array:
         """Centres and scales by the statistics of the train split, which are variables but not parameters."""
@@ -72,12 +153,70 @@ class Model(nn.Module):
         scale = self.variable("stats", f"{modality}_scale", jnp.ones, x.shape[-1:])
         return jnp.clip((x - mean.value[None, None]) * scale.value[None, None], -_CLIP, _CLIP)
 
-    def _graph(self, x: jax.Array, batch: Batch, *, train: bool) -> jax.Array:
-        """R-GCN then GAT over the speaker graph: `[B, U, D] -> [B, U, D]`."""
-        if train and self.drop_node > 0:
-            x = drop_node(self.make_rng("dropout"), x, rate=self.drop_node)
-        graph = window_graph(x, batch.mask, batch.speaker, past=self.past, future=self.future)
-        nodes = RGCN(self.hidden, len(RELATIONS), name="rgcn")(graph)
-        nodes = nn.relu(nn.LayerNorm(name="rgcn_norm")(nodes))
-        nodes = GAT(self.hidden, self.heads, name="gat")(graph._replace(nodes=nodes))
-        return nodes.reshape(x.shape)
+    def _encode(
+        self, x: jax.Array, present: jax.Array, batch: Batch, branches: Sequence[str], *, train: bool
+    ) -> jax.Array:
+        each = []
+        for i, branch in enumerate(branches):
+            encoder = Encoder(
+                self.encoder,
+                self.heads,
+                self.encoder_layers,
+                self.causal,
+                self.dropout,
+                train,
+                name=f"{branch}_encoder",
+            )
+            each.append(nn.LayerNorm(name=f"{branch}_norm")(encoder(x[:, :, i], batch.mask, batch.speaker)))
+        x = jnp.stack(each, axis=2)
+        if self.co_attention:
+            m = len(self.dims)  # a joint branch, which is last, already has all modalities
+            co_attention = CoAttention(self.heads, self.causal, self.dropout, name="co_attention")
+            attended = co_attention(x[:, :, :m], present[..., :m], batch.mask, batch.speaker, train=train)
+            x = jnp.concatenate([attended, x[:, :, m:]], axis=2)
+        return x
+
+    def _heads(self, x: jax.Array, branches: Sequence[str], drop: nn.Dropout) -> tuple[jax.Array, jax.Array]:
+        """Every branch's last hidden layer `[B, U, M, D]` and logits `[B, U, M, C]`."""
+        hidden, logits = [], []
+        for i, branch in enumerate(branches):
+            h = nn.LayerNorm(name=f"{branch}_head_norm")(x[:, :, i])
+            hidden.append(drop(nn.relu(nn.Dense(self.hidden, name=f"{branch}_head_in")(h))))
+            logits.append(nn.Dense(self.num_classes, name=f"{branch}_head_out")(hidden[-1]))
+        return jnp.stack(hidden, axis=2), jnp.stack(logits, axis=2)
+
+    def _output(self, hidden: jax.Array, logits: jax.Array, gates: jax.Array) -> Output:
+        output = Output(logits, gates)
+        if self.sentiment:
+            output = output._replace(sentiment=nn.Dense(len(SENTIMENTS), name="sentiment")(hidden))
+        if self.specialist:
+            specialist = nn.Dense(len(self.specialist) + 1, name="specialist")(hidden)
+            merged = merge_specialist(logits, specialist, self.specialist, weight=self.specialist_weight)
+            output = output._replace(logits=merged, specialist=specialist)
+        if self.embedding:
+            output = output._replace(embedding=_unit(nn.Dense(self.hidden, name="embedding")(hidden)))
+        if self.prototypes:
+            shape = (self.num_classes, self.hidden)
+            output = output._replace(prototypes=_unit(self.param("prototypes", nn.initializers.normal(1.0), shape)))
+        return output
+
+
+def merge_specialist(logits: jax.Array, specialist: jax.Array, classes: tuple[int, ...], *, weight: float) -> jax.Array:
+    """Merges the main classifier with that of some classes; returns log-probabilities `[..., C]`.
+
+    The result is (1 - w) p + w q: p of the main classifier; q gives the specialist's classes what the specialist gives
+    them, and shares out the rest, its probability of `others`, as p does.
+
+    Args:
+      logits: `[..., C]`; specialist: `[..., K + 1]`, the last one for all other classes.
+    """
+    rare = jnp.broadcast_to(np.isin(np.arange(logits.shape[-1]), classes), logits.shape)
+    log_p, log_s = nn.log_softmax(logits), nn.log_softmax(specialist)
+    log_q = nn.log_softmax(jnp.where(rare, jnp.finfo(logits.dtype).min, logits)) + log_s[..., -1:]
+    log_q = log_q.at[..., jnp.array(classes)].set(log_s[..., :-1])
+    return jnp.logaddexp(log_p + jnp.log1p(-weight), log_q + jnp.log(weight))
+
+
+def _unit(x: jax.Array) -> jax.Array:
+    """Scaled to length 1; zeros stay finite, in the gradient too."""
+    return x * jax.lax.rsqrt(jnp.maximum((x * x).sum(axis=-1, keepdims=True), 1e-12))

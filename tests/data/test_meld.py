@@ -6,6 +6,7 @@ import pytest
 
 from jmer.data import csvfile, meld, sample
 from jmer.errors import UserError
+from jmer.labels import SENTIMENTS
 from jmer.types import Corpus, Utterance
 
 HEADER = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime"
@@ -18,12 +19,13 @@ class Line:
     text: str = "Hello"
     speaker: str = "Ross"
     emotion: str = "joy"
+    sentiment: str = "positive"
     start: str = "00:01:00,000"
     end: str = "00:01:02,500"
 
     def __str__(self) -> str:
         return (
-            f'1,"{self.text}",{self.speaker},{self.emotion},positive,{self.dialogue},{self.number},1,1,'
+            f'1,"{self.text}",{self.speaker},{self.emotion},{self.sentiment},{self.dialogue},{self.number},1,1,'
             f'"{self.start}","{self.end}"'
         )
 
@@ -76,6 +78,13 @@ def test_reads_rows(tmp_path: Path):
     assert list(corpus.splits) == ["train"]
     assert note(corpus, "no test_sent_emo.csv")
     assert note(corpus, "only text")
+
+
+def test_sentiments(tmp_path: Path):
+    lines = [Line(number=i, sentiment=name) for i, name in enumerate(["negative", "Neutral", "POSITIVE", ""])]
+    assert [row.sentiment for row in utterances(load_train(tmp_path, *lines)).values()] == [*SENTIMENTS, None]
+    absent = load_train(tmp_path, Line(), header=HEADER.replace("Sentiment", "Mood"))
+    assert utterances(absent)["dia0_utt0"].sentiment is None
 
 
 @pytest.mark.parametrize("csv_below", [False, True])
@@ -226,6 +235,8 @@ def test_errors_name_the_place(tmp_path: Path):
     fails(f"{path}:4", "dia0_utt0", f"{path}:2")
     write_csv(path, [Line(), Line(number=1, emotion="joyful")])
     fails(f"{path}:3", "'joyful'", "did you mean 'joy'?")
+    write_csv(path, [Line(), Line(number=1, sentiment="meh")])
+    fails(f"{path}:3", "Sentiment is 'meh'", "expected negative, neutral, positive or nothing")
     write_csv(path, [Line()], header=HEADER.replace("Emotion", "Feeling").replace("EndTime", "End"))
     fails(str(path), "columns Emotion, EndTime", "found: Sr No., Utterance, Speaker, Feeling")
     path.write_text(HEADER + '\n1,"open,Ross,joy,positive,0,0,1,1,"00:00:01,0","00:00:02,0"\n')
@@ -256,6 +267,7 @@ def test_real_meld(shared: Path):
     rows = [*utterances(corpus).values(), *utterances(corpus, "dev").values()]
     assert not [row for row in rows if row.notes]
     assert max(row.max_seconds or 0 for row in rows) == pytest.approx(2 * 41.04 + 10)
+    assert {row.sentiment for row in rows} == set(SENTIMENTS)
     counts = {label: sum(row.label == label for row in utterances(corpus).values()) for label in corpus.labels}
     assert (counts["disgust"], counts["sadness"], counts["fear"]) == (271, 683, 268)
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from jmer.labels import MELD_EMOTIONS, MELD_SENTIMENTS
+from jmer.labels import MELD_EMOTIONS, SENTIMENTS
 
 COLUMNS = [
     *("Sr No.", "Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID", "Season", "Episode"),
@@ -98,7 +98,7 @@ def test_splits_are_complete_and_disjoint(rows: Rows):
         assert set(counts) == set(MELD_EMOTIONS)
         assert counts.most_common(1)[0][0] == "neutral"
         assert min(counts.values()) >= (14 if split == "train" else 5)
-        assert {row["Sentiment"] for row in table} == set(MELD_SENTIMENTS)
+        assert {row["Sentiment"] for row in table} == set(SENTIMENTS)
 
 
 def test_dialogues_are_conversations(rows: Rows):

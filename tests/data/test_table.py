@@ -71,6 +71,22 @@ def test_columns_renamed(tmp_path: Path):
         table.load(path, columns={"emotion": "Emotion"})
 
 
+def test_sentiment_may_be_given(tmp_path: Path):
+    header = "dialogue,utterance,speaker,text,label,split"
+    rows = [f"d,{i},Ann,Hi,sad,train" for i in range(4)]
+    given = ["Positive", "", "NEGATIVE", "neutral"]
+    path = write(
+        tmp_path, *(f"{row},{cell}" for row, cell in zip(rows, given, strict=True)), header=f"{header},sentiment"
+    )
+    assert [entry.sentiment for entry in utterances(table.load(path))] == ["positive", None, "negative", "neutral"]
+
+    assert utterances(table.load(write(tmp_path, *rows, header=header)))[0].sentiment is None
+    renamed = write(tmp_path, f"{rows[0]},positive", f"{rows[1]},great", header=f"{header},Mood")
+    assert utterances(table.load(renamed))[0].sentiment is None, "a column of another name is not looked at"
+    fails(renamed, "mine.csv:3", "Mood is 'great'", "expected negative, neutral, positive or nothing", sentiment="Mood")
+    fails(renamed, "lacks the column Feeling", "--config.columns.sentiment=NAME", sentiment="Feeling")
+
+
 def test_text_or_clip_may_be_absent(tmp_path: Path):
     write_wav(tmp_path / "a.wav", sine(440, seconds=0.2, rate=16_000), rate=16_000)
     spoken = table.load(write(tmp_path, "d,0,Ann,sad,test,a.wav", header="dialogue,utterance,speaker,label,split,clip"))

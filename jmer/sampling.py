@@ -1,0 +1,61 @@
+"""Class imbalance, before training: counts, class weights, and which dialogues to draw how often. Numpy only."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from jmer.batches import Bucket
+from jmer.types import UNLABELLED, Features
+
+CLASS_WEIGHTS = ("none", "inverse", "sqrt", "effective")
+
+
+def class_counts(dialogues: Sequence[Features], *, num_classes: int) -> np.ndarray:
+    """Returns how many utterances of each class each dialogue has: `[n, C]` int64."""
+    return np.stack([np.bincount(d.labels[d.labels != UNLABELLED], minlength=num_classes) for d in dialogues])
+
+
+def class_weights(counts: np.ndarray, *, scheme: str, beta: float = 0.999) -> np.ndarray:
+    """Returns a weight a class, `[C]` float64, scaled so that their mean over the counted utterances is 1.
+
+    A class that does not occur weighs 0.
+
+    Args:
+      counts: `[C]`.
+      scheme: `none`; `inverse`, 1 / n; `sqrt`, 1 / sqrt(n); `effective`, (1 - beta) / (1 - beta^n), the inverse of the
+        effective number of samples (Cui et al. 2019, equation 2).
+    """
+    n = np.maximum(counts, 1).astype(np.float64)
+    weights = {
+        "none": np.ones_like(n),
+        "inverse": 1 / n,
+        "sqrt": n**-0.5,
+        "effective": (1 - beta) / (1 - beta**n),
+    }[scheme]
+    weights = np.where(counts > 0, weights, 0)
+    return weights * counts.sum() / (weights * counts).sum()
+
+
+def dialogue_weights(counts: np.ndarray, *, scheme: str) -> np.ndarray:
+    """Returns how often to draw each dialogue, relative to the others: the mean class weight of its utterances.
+
+    Args:
+      counts: `[n, C]`, of `class_counts`; scheme: of `class_weights`.
+
+    Returns:
+      `[n]` float64 of mean 1; a dialogue without any label is never drawn unless the scheme is `none`.
+    """
+    if scheme == "none":
+        return np.ones(len(counts))
+    each = counts @ class_weights(counts.sum(axis=0), scheme=scheme) / np.maximum(counts.sum(axis=1), 1)
+    return each / each.mean()
+
+
+def expected_shares(buckets: Mapping[int, Bucket], counts: np.ndarray) -> np.ndarray:
+    """Returns each class's expected share of the labelled utterances that an epoch of `batches.training_plan` draws.
+
+    Args:
+      counts: `[n, C]`, of all dialogues in the buckets.
+    """
+    drawn = sum(b.draws * (b.chances @ counts[b.positions]) for b in buckets.values())
+    return drawn / np.sum(drawn)

@@ -1,0 +1,138 @@
+"""What must hold for the model whatever fills its slots: encoder x graph x fusion.
+
+Every two choices meet in some test here. All combinations, by hand (an hour on 2 cores):
+
+    JMER_ALL_COMBINATIONS=1 python -m pytest tests/nn/test_properties.py
+"""
+
+import itertools
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from jmer.batches import collate
+from jmer.config import BIDIRECTIONAL
+from jmer.nn.speaker_graph import GraphOptions
+
+ALL = bool(os.environ.get("JMER_ALL_COMBINATIONS"))
+CHOICES = {
+    "encoder": ("none", "gru", "bigru", "bigru_attention", "transformer"),
+    "graph": ("none", "rgcn", "gat", "rgcn,gat", "grnn", "gfpush"),
+    "fusion": ("early", "gated", "late", "hybrid"),
+    "nodes": ("utterance", "modality"),
+    "co_attention": (False, True),
+    "causal": (False, True),
+}
+
+
+def possible(encoder, graph, fusion, nodes, co_attention, causal) -> bool:
+    """As `jmer.config.check` has it, less what is the same twice."""
+    return not (
+        (causal and encoder in BIDIRECTIONAL)
+        or (fusion == "early" and (co_attention or nodes == "modality"))
+        or (graph == "none" and nodes == "modality")
+    )
+
+
+def combinations() -> list[tuple]:
+    """All, or greedily some in which every possible pair of choices occurs."""
+    every = [c for c in itertools.product(*CHOICES.values()) if possible(*c)]
+    if ALL:
+        return every
+    pairs = {c: set(itertools.combinations(enumerate(c), 2)) for c in every}
+    left, chosen = set().union(*pairs.values()), []
+    while left:
+        best = max(every, key=lambda c: len(pairs[c] & left))
+        chosen.append(best)
+        left -= pairs[best]
+    return chosen
+
+
+def name_of(choice) -> str:
+    return "-".join(map(str, choice))
+
+
+DIALOGUES = tiny.dialogues([6, 3, 5])
+N = len(DIALOGUES[0])
+
+
+def batch(dialogues, *, length=8, rows=4):
+    return collate(dialogues, dims=tiny.DIMS, length=length, rows=rows)
+
+
+def with_masked(data, value):
+    """The batch with `value` (a number, or a generator of them) wherever a mask says that nothing is."""
+    features = {}
+    for m, x in data.features.items():
+        other = value.normal(size=x.shape) * 100 if isinstance(value, np.random.Generator) else value
+        features[m] = np.where(data.present[m][..., None], x, other).astype(np.float32)
+    return data._replace(features=features)
+
+
+def model_of(encoder, graph, fusion, nodes, co_attention, causal):
+    """The model, with every drop rate above zero, and random parameters."""
+    options = GraphOptions(
+        layers=tuple(graph.split(",")), past=3, future=0 if causal else 2, distance_bins=(1,), heads=2, bases=2,
+        order=2, drop_node=0.3, drop_edge=0.3,
+    )  # fmt: skip
+    model = tiny.model(
+        encoder=encoder, graph=None if graph == "none" else options, fusion=fusion, graph_nodes=nodes, causal=causal,
+        co_attention=co_attention, dropout=0.3, modality_dropout=0.3, feature_noise=0.3, mixup=0.3,
+    )  # fmt: skip
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch(DIALOGUES), train=False))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda p: jnp.array(rng.normal(size=p.shape) * 0.4, jnp.float32), shapes)
+    return jax.jit(lambda data: tiny.apply(model, variables, data, train=False))  # without any random key
+
+
+@pytest.mark.parametrize("choice", combinations()[:: 1 if ALL else 5], ids=name_of)
+def test_more_padding_changes_nothing(choice):
+    apply = model_of(*choice)
+    a, b = (apply(batch(DIALOGUES[:1], length=n, rows=1)).logits[0, :N] for n in (8, 12))
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+@pytest.mark.parametrize("choice", combinations(), ids=name_of)
+def test_properties(choice):
+    encoder, graph, fusion, _, co_attention, causal = choice
+    apply, base, rng = model_of(*choice), batch(DIALOGUES), np.random.default_rng(1)
+    whole = apply(base)
+    valid = base.mask[..., None]
+
+    def same(a, b):
+        """Bit for bit, where utterances are."""
+        np.testing.assert_array_equal(np.where(valid, a.logits, 0), np.where(valid, b.logits, 0))
+        np.testing.assert_array_equal(np.where(valid, a.gates, 0), np.where(valid, b.gates, 0))
+
+    assert np.isfinite(whole.logits).all()
+    assert np.abs(np.diff(whole.logits[0, :N], axis=0)).max() > 1e-3  # the model does say something
+    # Other dialogues and their order.
+    alone, turned = apply(batch(DIALOGUES[:1])), apply(batch(DIALOGUES[::-1]))
+    for row in (alone.logits[0], turned.logits[2]):
+        np.testing.assert_allclose(row[:N], whole.logits[0, :N], atol=1e-5)
+    # What stands under a false mask, and what speakers are called.
+    same(apply(with_masked(base, np.nan)), whole)
+    same(apply(with_masked(base, rng)), whole)
+    names = np.array([7, 2, 9, -1], np.int32)
+    same(apply(base._replace(speaker=names[base.speaker])), whole)
+    # Any subset of the modalities.
+    for kept in itertools.product((False, True), repeat=3):
+        present = {m: x & keep for (m, x), keep in zip(base.present.items(), kept, strict=True)}
+        output = apply(base._replace(present=present))
+        assert np.isfinite(output.logits).all()
+        absent = [i for i, m in enumerate(tiny.DIMS) if not present[m].any()]
+        if fusion != "early":
+            assert (np.asarray(output.gates)[..., absent] == 0).all()
+    # The future.
+    t = 3
+    future = {m: np.concatenate([x[:, :t], x[:, t:] * -3 + 1], axis=1) for m, x in base.features.items()}
+    changed = apply(base._replace(features=future))
+    if causal:
+        np.testing.assert_array_equal(changed.logits[:, :t], whole.logits[:, :t])
+    elif graph != "none" or encoder in BIDIRECTIONAL or encoder == "transformer" or co_attention:
+        assert (changed.logits[0, :t] != whole.logits[0, :t]).any()
+    assert (changed.logits[0, t:N] != whole.logits[0, t:N]).any()

@@ -1,0 +1,79 @@
+import pytest
+
+from jmer import cli
+from jmer.config import base, check, check_fit, graph_layers
+from jmer.errors import UserError
+
+DATA = {"modalities": ("text", "audio"), "labels": ("calm", "glad", "cross"), "sentiments": True}
+
+
+def configured(**fields):
+    config = base()
+    for name, value in fields.items():
+        cli.set_field(config, name.replace("__", "."), str(value))
+    return config
+
+
+def refusal(data=(), **fields) -> str:
+    def checked():
+        config = configured(**fields)
+        check(config)
+        check_fit(config, **DATA | dict(data))
+
+    with pytest.raises(UserError) as error:
+        checked()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_defaults_and_every_choice_pass():
+    for fields in (
+        {}, {"graph": "none"}, {"graph": "grnn, gfpush"}, {"distance_bins": "2,10"}, {"specialist": "glad, cross"},
+        {"future": 0, "encoder": "gru"}, {"future": 0, "encoder": "transformer"}, {"sentiment": 0.5},
+        {"fusion": "hybrid", "co_attention": True}, {"fusion": "late", "graph_nodes": "modality"},
+        {"keep_epochs": 3, "merge_epochs": "average"},
+    ):  # fmt: skip
+        config = configured(**fields)
+        check(config)
+        check_fit(config, **DATA)
+    assert graph_layers(configured(graph="rgcn, gat")) == ("rgcn", "gat")
+    assert graph_layers(configured(graph="none")) == ()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("encoder", "lstm", "one of none, gru, transformer"),
+        ("fusion", "middle", "one of early, gated"),
+        ("graph", "gcn", "none, or layers of rgcn"),
+        ("graph", "", "none, or layers of rgcn"),
+        ("distance_bins", "5,2", "ascending"),
+        ("distance_bins", "near", "ascending"),
+        ("class_weights", "balanced", "one of none, inverse"),
+        ("gfpush__scheme", "rand", "one of ppr"),
+        ("gfpush__alpha", 1.5, "at most 1"),
+        ("specialist_weight", 1.0, "below 1"),
+        ("consistency__passes", 0, "at least 1"),
+        ("contrastive__temperature", 0, "above 0"),
+        ("keep_epochs", 20, "at most config.patience"),
+        ("merge_epochs", "sum", "one of vote, average"),
+    ],
+)
+def test_fields_out_of_range_are_refused_by_name(field, value, expected):
+    message = refusal(**{field: value})
+    assert message.startswith(f"config.{field.replace('__', '.')} is ")
+    assert expected in message
+
+
+def test_what_cannot_go_together_is_refused_with_the_reason():
+    assert "encoder=bigru reads the dialogue from its end" in refusal(future=0)
+    assert "encoder=bigru_attention reads" in refusal(future=0, encoder="bigru_attention")
+    assert "joins the modalities before" in refusal(fusion="early", graph_nodes="modality")
+    assert "joins the modalities before" in refusal(fusion="early", co_attention=True)
+    one = {"modalities": ("text",)}
+    assert "there is only text" in refusal(one, graph_nodes="modality")
+    assert "there is only text" in refusal(one, co_attention=True)
+    assert "'fear' is not one of the dataset's labels (calm, glad, cross)" in refusal(specialist="cross,fear")
+    assert "not all, each once" in refusal(specialist="cross,cross")
+    assert "not all, each once" in refusal(specialist="cross,calm,glad")
+    assert "no utterance of the train split has a sentiment" in refusal({"sentiments": False}, sentiment=0.3)
