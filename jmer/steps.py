@@ -113,6 +113,12 @@ def evaluate(model: Model, params: Tree, stats: Tree, batch: Batch) -> tuple[Out
     return jax.vmap(one_seed)(params)
 
 
+@functools.partial(jax.jit, static_argnames="count")
+def repeat_params(params: Tree, *, count: int) -> Tree:
+    """Returns so many copies of each seed's parameters: leaves `[S, ...]` become `[S, K, ...]`."""
+    return jax.tree.map(lambda x: jnp.repeat(x[:, None], count, axis=1), params)
+
+
 @jax.jit
 def keep_params(chosen: jax.Array, new: Tree, kept: Tree) -> Tree:
     """Returns `kept` (leaves `[S, K, ...]`) with `new` (leaves `[S, ...]`) where `chosen` `[S, K]` is True."""

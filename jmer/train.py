@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tensorboardX import SummaryWriter
 
@@ -96,7 +95,7 @@ def train(config: Config, workdir: Path) -> None:
     )
     state = steps.init_state(model, optimizer, seeds=seeds)
     best = {
-        "params": jax.tree.map(lambda x: jnp.repeat(x[:, None], keep, axis=1), state.params),
+        "params": steps.repeat_params(state.params, count=keep),
         "stats": jax.device_put(steps.feature_stats(dialogues, modalities=modalities)),
     }
     progress: dict[str, Any] = {

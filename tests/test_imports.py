@@ -10,6 +10,7 @@ LAYERS = (
     ("data",),
     ("features",),
     ("pack", "batches"),
+    ("masks",),
     ("graph",),
     ("nn",),
     ("losses", "metrics", "optim", "sampling"),

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import jraph
 import numpy as np
 
+from jmer.masks import keep_mask
+
 _WHO, _WHEN = ("same", "other"), ("past", "future")
 
 
@@ -127,7 +129,7 @@ def drop_node(key: jax.Array, nodes: jax.Array, *, rate: float) -> jax.Array:
     Args:
       nodes: `[..., D]`; one draw a row.
     """
-    keep = jax.random.bernoulli(key, 1 - rate, nodes.shape[:-1])
+    keep = keep_mask(key, nodes.shape[:-1], rate=rate)
     return jnp.where(keep[..., None], nodes / (1 - rate), 0)
 
 
@@ -136,4 +138,4 @@ def drop_edge(key: jax.Array, edges: Edges, *, rate: float) -> Edges:
 
     What is left is not scaled: the layers normalise over the edges that are there.
     """
-    return edges._replace(mask=edges.mask & jax.random.bernoulli(key, 1 - rate, edges.mask.shape))
+    return edges._replace(mask=edges.mask & keep_mask(key, edges.mask.shape, rate=rate))

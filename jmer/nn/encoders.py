@@ -9,6 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jmer.masks import Draws, dropout
+
 
 class Encoder(nn.Module):
     """The encoder slot of the model.
@@ -21,10 +23,9 @@ class Encoder(nn.Module):
     layers: int
     causal: bool
     dropout: float
-    train: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array, speaker: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, speaker: jax.Array, draws: Draws | None) -> jax.Array:
         d = x.shape[-1]
         if self.kind == "gru":
             x = x + GRU(d, bidirectional=False, name="gru")(x, mask)
@@ -38,7 +39,7 @@ class Encoder(nn.Module):
                 block = Block(
                     self.heads, feed_forward=self.kind == "transformer", dropout=self.dropout, name=f"block_{i}"
                 )
-                x = block(x, None, *pairs, train=self.train)
+                x = block(x, None, *pairs, draws)
         return jnp.where(mask[..., None], x, 0)
 
 
@@ -139,16 +140,16 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, y: jax.Array | None, allowed: jax.Array, same: jax.Array, *, train: bool
+        self, x: jax.Array, y: jax.Array | None, allowed: jax.Array, same: jax.Array, draws: Draws | None
     ) -> jax.Array:
-        drop = nn.Dropout(self.dropout, deterministic=not train)
         query = nn.LayerNorm(name="norm")(x)
         keys = query if y is None else nn.LayerNorm(name="norm_keys")(y)
-        x = x + drop(Attention(self.heads, name="attention")(query, keys, allowed, same))
+        attended = Attention(self.heads, name="attention")(query, keys, allowed, same)
+        x = x + dropout(attended, draws, rate=self.dropout)
         if self.feed_forward:
             d = x.shape[-1]
             inner = nn.gelu(nn.Dense(4 * d, name="wide")(nn.LayerNorm(name="norm_wide")(x)))
-            x = x + drop(nn.Dense(d, name="narrow")(inner))
+            x = x + dropout(nn.Dense(d, name="narrow")(inner), draws, rate=self.dropout)
         return x
 
 
@@ -165,7 +166,7 @@ class CoAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, present: jax.Array, mask: jax.Array, speaker: jax.Array, *, train: bool
+        self, x: jax.Array, present: jax.Array, mask: jax.Array, speaker: jax.Array, draws: Draws | None
     ) -> jax.Array:
         m = x.shape[2]
         allowed, same = dialogue_pairs(mask, speaker, causal=self.causal)
@@ -175,7 +176,7 @@ class CoAttention(nn.Module):
             may = jnp.concatenate([allowed & present[:, None, :, j] for j in others], axis=2)
             keys = jnp.concatenate([x[:, :, j] for j in others], axis=1)
             block = Block(self.heads, feed_forward=False, dropout=self.dropout, name=f"block_{i}")
-            out.append(block(x[:, :, i], keys, may, jnp.tile(same, len(others)), train=train))
+            out.append(block(x[:, :, i], keys, may, jnp.tile(same, len(others)), draws))
         return jnp.stack(out, axis=2)
 
 

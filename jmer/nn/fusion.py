@@ -9,6 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jmer.masks import keep_mask
+
 
 class EarlyFusion(nn.Module):
     """Joins the modalities, absent ones as zeros, in one linear map: `[B, U, M, D] -> [B, U, D]`."""
@@ -68,5 +70,5 @@ def drop_modality(key: jax.Array, present: jax.Array, *, rate: float) -> jax.Arr
     Args:
       present: `[B, U, M]` bool.
     """
-    kept = present & jax.random.bernoulli(key, 1 - rate, present.shape)
+    kept = present & keep_mask(key, present.shape, rate=rate)
     return jnp.where(kept.any(axis=-1, keepdims=True), kept, present)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmer.labels import SENTIMENTS
+from jmer.masks import Draws, dropout
 from jmer.nn import augment
 from jmer.nn.encoders import CoAttention, Encoder
 from jmer.nn.fusion import EarlyFusion, GatedFusion, LateFusion, drop_modality
@@ -92,8 +93,8 @@ class Model(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool) -> Output:
-        mask, drop = batch.mask, nn.Dropout(self.dropout, deterministic=not train)
-        x, present = self._inputs(batch, drop, train=train)
+        mask, draws = batch.mask, Draws(self.make_rng("dropout")) if train else None
+        x, present = self._inputs(batch, draws)
         branches = [m for m, _ in self.dims]
         if self.fusion in ("early", "hybrid"):
             joint = EarlyFusion(name="early_fusion")(x, present)[:, :, None]
@@ -104,24 +105,24 @@ class Model(nn.Module):
                 x = jnp.concatenate([x, joint], axis=2)
                 present = jnp.concatenate([present, mask[..., None]], axis=2)
 
-        x = self._encode(x, present, batch, branches, train=train)
+        x = self._encode(x, present, batch, branches, draws)
         weight = self.graph_weight  # lambda, one for all branches
         if self.learn_graph_weight:
             weight = self.param("graph_weight", nn.initializers.constant(weight), ())
         if self.graph and self.graph_nodes == "modality":
-            x = x + weight * SpeakerGraph(self.graph, name="graph")(x, present, batch.speaker, train=train)
+            x = x + weight * SpeakerGraph(self.graph, name="graph")(x, present, batch.speaker, draws)
         gates = jnp.zeros((*mask.shape, 0), x.dtype)
         if self.fusion == "gated":
-            fused, gates = GatedFusion(name="fusion")(drop(x), present)
+            fused, gates = GatedFusion(name="fusion")(dropout(x, draws, rate=self.dropout), present)
             branches, x, present = ["fused"], fused[:, :, None], mask[..., None]
         if self.graph and self.graph_nodes == "utterance":
             each = []
             for i, branch in enumerate(branches):
                 graph, one = SpeakerGraph(self.graph, name=f"{branch}_graph"), slice(i, i + 1)
-                each.append(graph(x[:, :, one], present[..., one], batch.speaker, train=train))
+                each.append(graph(x[:, :, one], present[..., one], batch.speaker, draws))
             x = x + weight * jnp.concatenate(each, axis=2)
 
-        hidden, logits = self._heads(x, branches, drop)
+        hidden, logits = self._heads(x, branches, draws)
         if self.fusion in ("late", "hybrid"):
             gates = LateFusion(name="late_fusion")(present)
             hidden, logits = (jnp.einsum("bum,bumd->bud", gates, a) for a in (hidden, logits))
@@ -129,22 +130,23 @@ class Model(nn.Module):
             hidden, logits = hidden[:, :, 0], logits[:, :, 0]
         return self._output(hidden, logits, gates)
 
-    def _inputs(self, batch: Batch, drop: nn.Dropout, *, train: bool) -> tuple[jax.Array, jax.Array]:
+    def _inputs(self, batch: Batch, draws: Draws | None) -> tuple[jax.Array, jax.Array]:
         """Every modality standardised, augmented in training and brought to one width: `[B, U, M, D]`, and its mask."""
         present = jnp.stack([batch.present[m] & batch.mask for m, _ in self.dims], axis=-1)
-        if train and self.modality_dropout:
-            present = drop_modality(self.make_rng("dropout"), present, rate=self.modality_dropout)
+        if draws and self.modality_dropout:
+            present = drop_modality(draws.key(), present, rate=self.modality_dropout)
         each = []
         for i, (modality, dim) in enumerate(self.dims):
             x, here = batch.features[modality], present[..., i]
             chex.assert_shape(x, (*batch.mask.shape, dim))
             # Before anything else: what stands where the modality is absent, NaN even, goes nowhere.
             x = jnp.where(here[..., None], self._standardise(modality, x), 0)
-            if train and self.mixup:
-                x = augment.mixup(self.make_rng("dropout"), x, here, batch.label, alpha=self.mixup)
-            if train and self.feature_noise:
-                x = augment.noise(self.make_rng("dropout"), x, scale=self.feature_noise)
-            each.append(nn.relu(nn.Dense(self.hidden, name=f"{modality}_in")(drop(x))))
+            if draws and self.mixup:
+                x = augment.mixup(draws.key(), x, here, batch.label, alpha=self.mixup)
+            if draws and self.feature_noise:
+                x = augment.noise(draws.key(), x, scale=self.feature_noise)
+            x = dropout(x, draws, rate=self.dropout)
+            each.append(nn.relu(nn.Dense(self.hidden, name=f"{modality}_in")(x)))
         return jnp.stack(each, axis=2), present
 
     def _standardise(self, modality: str, x: jax.Array) -> jax.Array:
@@ -154,7 +156,7 @@ class Model(nn.Module):
         return jnp.clip((x - mean.value[None, None]) * scale.value[None, None], -_CLIP, _CLIP)
 
     def _encode(
-        self, x: jax.Array, present: jax.Array, batch: Batch, branches: Sequence[str], *, train: bool
+        self, x: jax.Array, present: jax.Array, batch: Batch, branches: Sequence[str], draws: Draws | None
     ) -> jax.Array:
         each = []
         for i, branch in enumerate(branches):
@@ -164,24 +166,24 @@ class Model(nn.Module):
                 self.encoder_layers,
                 self.causal,
                 self.dropout,
-                train,
                 name=f"{branch}_encoder",
             )
-            each.append(nn.LayerNorm(name=f"{branch}_norm")(encoder(x[:, :, i], batch.mask, batch.speaker)))
+            each.append(nn.LayerNorm(name=f"{branch}_norm")(encoder(x[:, :, i], batch.mask, batch.speaker, draws)))
         x = jnp.stack(each, axis=2)
         if self.co_attention:
             m = len(self.dims)  # a joint branch, which is last, already has all modalities
             co_attention = CoAttention(self.heads, self.causal, self.dropout, name="co_attention")
-            attended = co_attention(x[:, :, :m], present[..., :m], batch.mask, batch.speaker, train=train)
+            attended = co_attention(x[:, :, :m], present[..., :m], batch.mask, batch.speaker, draws)
             x = jnp.concatenate([attended, x[:, :, m:]], axis=2)
         return x
 
-    def _heads(self, x: jax.Array, branches: Sequence[str], drop: nn.Dropout) -> tuple[jax.Array, jax.Array]:
+    def _heads(self, x: jax.Array, branches: Sequence[str], draws: Draws | None) -> tuple[jax.Array, jax.Array]:
         """Every branch's last hidden layer `[B, U, M, D]` and logits `[B, U, M, C]`."""
         hidden, logits = [], []
         for i, branch in enumerate(branches):
             h = nn.LayerNorm(name=f"{branch}_head_norm")(x[:, :, i])
-            hidden.append(drop(nn.relu(nn.Dense(self.hidden, name=f"{branch}_head_in")(h))))
+            h = nn.relu(nn.Dense(self.hidden, name=f"{branch}_head_in")(h))
+            hidden.append(dropout(h, draws, rate=self.dropout))
             logits.append(nn.Dense(self.num_classes, name=f"{branch}_head_out")(hidden[-1]))
         return jnp.stack(hidden, axis=2), jnp.stack(logits, axis=2)
 

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 
 from jmer.graph import drop_edge, drop_node, parts, relation_names, speaker_graph
+from jmer.masks import Draws
 from jmer.nn.graph_layers import GAT, GRNN, RGCN, GFPush
 
 
@@ -41,14 +42,14 @@ class SpeakerGraph(nn.Module):
     options: GraphOptions
 
     @nn.compact
-    def __call__(self, x: jax.Array, present: jax.Array, speaker: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, present: jax.Array, speaker: jax.Array, draws: Draws | None) -> jax.Array:
         o = self.options
         *_, m, d = x.shape
-        if train and o.drop_node > 0:
-            x = drop_node(self.make_rng("dropout"), x, rate=o.drop_node)
+        if draws and o.drop_node:
+            x = drop_node(draws.key(), x, rate=o.drop_node)
         graph = speaker_graph(x, present, speaker, past=o.past, future=o.future, distance_bins=o.distance_bins)
-        if train and o.drop_edge > 0:
-            graph = graph._replace(edges=drop_edge(self.make_rng("dropout"), parts(graph)[1], rate=o.drop_edge))
+        if draws and o.drop_edge:
+            graph = graph._replace(edges=drop_edge(draws.key(), parts(graph)[1], rate=o.drop_edge))
         relations = len(relation_names(streams=m, distance_bins=o.distance_bins))
         for i, kind in enumerate(o.layers):
             name = f"{kind}_{i}"

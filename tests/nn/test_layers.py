@@ -137,7 +137,7 @@ def test_co_attention_asks_the_other_modalities_only_where_they_are():
     present = jnp.ones((1, 4, 3), jnp.bool_).at[0, 1, 2].set(False)
 
     def outputs(x, present):
-        return run(CoAttention(2, False, 0.0), x, present, mask, speaker, train=False)[0]
+        return run(CoAttention(2, False, 0.0), x, present, mask, speaker, None)[0]
 
     base = outputs(x, present)
     absent = outputs(x.at[0, 1, 2].multiply(-3.0), present)  # nobody asks there, but it asks itself
@@ -152,10 +152,10 @@ def test_co_attention_asks_the_other_modalities_only_where_they_are():
 
 def test_a_transformer_block_with_zero_weights_is_the_identity():
     x, mask, speaker = jnp.ones((1, 3, 8)), jnp.ones((1, 3), jnp.bool_), jnp.zeros((1, 3), jnp.int32)
-    layer = Encoder("transformer", 2, 2, False, 0.0, False)
-    params = jax.eval_shape(lambda: layer.init(jax.random.key(0), x, mask, speaker))
+    layer = Encoder("transformer", 2, 2, False, 0.0)
+    params = jax.eval_shape(lambda: layer.init(jax.random.key(0), x, mask, speaker, None))
     zeros = jax.tree.map(lambda p: jnp.zeros(p.shape), params)
-    np.testing.assert_array_equal(tiny.apply(layer, zeros, x, mask, speaker), x)
+    np.testing.assert_array_equal(tiny.apply(layer, zeros, x, mask, speaker, None), x)
 
 
 def test_gates_sum_to_one_over_the_present_modalities_and_mix_the_candidates():
