@@ -136,7 +136,7 @@ def run_row(
     for field, value in (SETTINGS[name] | dict(changes)).items():
         cli.set_field(config, field, str(value))
     result: dict[str, Any] = {"part": part, "row": title, "changes": dict(changes)}
-    start, probs, labels, params = time.perf_counter(), [], [], 0
+    start, probs, labels, params = time.process_time(), [], [], 0
     try:
         with (folder / f"{slug}.log").open("w") as log, contextlib.redirect_stdout(log):
             for i, source in enumerate(datasets):
@@ -157,7 +157,7 @@ def run_row(
         reports = [metrics.classification_report(np.concatenate(labels), p.argmax(-1), p.shape[-1]) for p in each]
         for score in ("weighted_f1", "macro_f1"):
             result[score] = [r[score] for r in reports]
-        result |= {"parameters": params, "seconds": (time.perf_counter() - start) / SEEDS}
+        result |= {"parameters": params, "seconds": (time.process_time() - start) / SEEDS}
         result["said"] = f"{np.mean(result['weighted_f1']):.4f} {np.mean(result['macro_f1']):.4f}"
     shutil.rmtree(folder / slug, ignore_errors=True)
     runs.save_json(file, result)
@@ -224,7 +224,7 @@ def write_tables(name: str, folder: Path, *, jobs: int) -> None:
         f"{platform.machine()}, {os.cpu_count()} cores, {jobs} rows at a time on one core each; "
         f"Python {platform.python_version()}, {packages}; {SEEDS} seeds; settings {SETTINGS[name]}"
     )
-    lines = [f"# Ablation on {name}", "", about, "", "| part | row | weighted F1 | macro-F1 | s a seed | parameters |"]
+    lines = [f"# Ablation on {name}", "", about, "", "| part | row | weighted F1 | macro-F1 | CPU s a seed | parameters |"]
     lines.append("|---|---|---|---|---|---|")
     first = next((np.mean(r["weighted_f1"]) for r in done if not r["part"] and "weighted_f1" in r), 0.0)
     for r in done:

@@ -107,7 +107,7 @@ class Model(nn.Module):
 
         x = self._encode(x, present, batch, branches, draws)
         weight = self.graph_weight  # lambda, one for all branches
-        if self.learn_graph_weight:
+        if self.graph and self.learn_graph_weight:
             weight = self.param("graph_weight", nn.initializers.constant(weight), ())
         if self.graph and self.graph_nodes == "modality":
             x = x + weight * SpeakerGraph(self.graph, name="graph")(x, present, batch.speaker, draws)
