@@ -18,7 +18,7 @@ LAYERS = (
     ("steps", "checkpoint"),
     ("runs", "report"),
     ("predict",),
-    ("evaluate", "extract"),
+    ("evaluate", "extract", "download"),
     ("train",),
 )
 LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}

@@ -7,6 +7,7 @@ Clips that are corrupt or cut wrong are found when they are decoded; `Utterance.
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from jmer.data import csvfile
@@ -24,6 +25,45 @@ CLIP_FOLDERS = {
 MAX_SECONDS = 60.0  # the longest real utterance lasts 41 s; the broken one 305 s, as does its clip
 
 _TIME = re.compile(r"(\d+):(\d+):(\d+)[,.](\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inventory:
+    """The clips of a split, held against its CSV.
+
+    rows: how many utterances there are.
+    missing: clips that a row should have and the folder lacks, by name.
+    stray: what else the folder holds, by name.
+    """
+
+    split: str
+    rows: int
+    missing: tuple[str, ...]
+    stray: tuple[str, ...]
+
+
+def lacking(root: Path) -> tuple[str, ...]:
+    """Names of the CSVs and clip folders that MELD has and `root`, laid out as for `load`, does not."""
+    names = [(split, f"{split}_sent_emo.csv", Path.is_file) for split in SPLITS]
+    names += [(split, name, Path.is_dir) for split, name in CLIP_FOLDERS.items()]
+    return tuple(name for split, name, exists in names if not _find(root, split, name, exists))
+
+
+def inventory(root: Path) -> tuple[Inventory, ...]:
+    """Holds the clips in `root` against the CSVs there, split by split.
+
+    Raises:
+      UserError: as `load`.
+    """
+    found = []
+    for split, dialogues in load(root).splits.items():
+        folder = _find(root, split, CLIP_FOLDERS[split], Path.is_dir)
+        wanted = [f"{utterance.id}.mp4" for dialogue in dialogues for utterance in dialogue.utterances]
+        names = {entry.name for entry in folder.iterdir()} if folder else set()
+        missing = tuple(name for name in wanted if name not in names)
+        stray = tuple(sorted(names.difference(wanted)))
+        found.append(Inventory(split=split, rows=len(wanted), missing=missing, stray=stray))
+    return tuple(found)
 
 
 def load(root: Path) -> Corpus:

@@ -283,3 +283,21 @@ def test_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir("/")
     with pytest.raises(UserError, match="run from a clone"):
         sample.load()
+
+
+def test_inventory(tmp_path: Path):
+    assert meld.lacking(tmp_path) == (
+        *(f"{split}_sent_emo.csv" for split in ("train", "dev", "test")),
+        *meld.CLIP_FOLDERS.values(),
+    )
+    write_csv(tmp_path / "train_sent_emo.csv", [Line(), Line(number=1)])
+    write_csv(tmp_path / "dev/dev_sent_emo.csv", [Line(number=3), Line(number=2)])
+    write_csv(tmp_path / "test_sent_emo.csv", [Line()])
+    write_clips(tmp_path / "train_splits", ["dia0_utt1.mp4", "dia0_utt1.mp3", "notes"])
+    write_clips(tmp_path / "test/output_repeated_splits_test", ["dia0_utt0.mp4"])
+    assert meld.lacking(tmp_path) == ("dev_splits_complete",)
+
+    train, dev, test = meld.inventory(tmp_path)
+    assert train == meld.Inventory(split="train", rows=2, missing=("dia0_utt0.mp4",), stray=("dia0_utt1.mp3", "notes"))
+    assert dev == meld.Inventory(split="dev", rows=2, missing=("dia0_utt2.mp4", "dia0_utt3.mp4"), stray=())
+    assert test == meld.Inventory(split="test", rows=1, missing=(), stray=())

@@ -1,0 +1,176 @@
+"""Downloads a data set, unpacks it and holds it against its tables.
+
+    python -m jmer.download meld --root=data
+    python -m jmer.download meld --root=data --archive=MELD.Raw.tar.gz    # what is on the disk already
+    python -m jmer.download meld --root=data --url=http://localhost:8000/MELD.Raw.tar.gz
+
+The data set comes to a folder of its own in the root (data/MELD.Raw), which appears when all of it is unpacked. The
+archive stays beside it. Interrupted at any time, the same command goes on where it was; run again when all is there, it
+only reports. Exit codes: 0 done; 2 bad arguments or input, no network, no room; 75 interrupted.
+"""
+
+import difflib
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from jmer import cli
+from jmer.data import archive, csvfile, meld, remote
+from jmer.errors import UserError
+
+_NAMES_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A data set that can be downloaded.
+
+    urls: where its archive is; the first is used unless --url names another.
+    size: of the archive, to give an idea.
+    folder: what the data set's folder is called.
+    lacking: folder -> names of what a whole data set has and the folder does not.
+    inventory: folder -> clips and rows, split by split.
+    extract: arguments of `jmer.extract` that come before the folder.
+    """
+
+    urls: tuple[str, ...]
+    size: str
+    folder: str
+    lacking: Callable[[Path], tuple[str, ...]]
+    inventory: Callable[[Path], tuple[meld.Inventory, ...]]
+    extract: str
+
+
+SOURCES = {
+    "meld": Source(
+        urls=(
+            "http://web.eecs.umich.edu/~mihalcea/downloads/MELD.Raw.tar.gz",
+            "https://huggingface.co/datasets/declare-lab/MELD/resolve/main/MELD.Raw.tar.gz",
+        ),
+        size="10.9 GB, and up to three times that while it is unpacked",
+        folder="MELD.Raw",
+        lacking=meld.lacking,
+        inventory=meld.inventory,
+        extract="--config configs/extract/lite.py --config.source=meld",
+    ),
+}
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("dataset", help=f"which one: {', '.join(SOURCES)}")
+    parser.add_argument("--root", type=Path, default=Path("data"), metavar="DIR", help="where it comes to (data)")
+    parser.add_argument("--archive", default="", metavar="FILE", help="archive on the disk, instead of downloading it")
+    parser.add_argument("--url", default="", help="another address to fetch the archive from")
+    parser.add_argument("--sha256", default="", metavar="HEX", help="what the archive's must be")
+    parser.add_argument("--keep", action="store_true", help="leave the archives that lie within the archive")
+    args = cli.parse(parser, argv)
+    if args.dataset not in SOURCES:
+        near = difflib.get_close_matches(args.dataset.lower(), SOURCES, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise UserError(f"no data set '{args.dataset}' to download (known: {', '.join(SOURCES)}){hint}")
+    if args.sha256 and (len(args.sha256) != 64 or set(args.sha256.lower()) - set("0123456789abcdef")):
+        raise UserError(f"--sha256 is '{args.sha256}'; expected 64 hexadecimal digits")
+    if urlsplit(args.archive).scheme in ("http", "https"):
+        args.archive, args.url = "", args.url or args.archive
+    if args.archive and args.url:
+        raise UserError("--archive is for an archive on the disk and --url for one to download; give one of them")
+
+    source = SOURCES[args.dataset]
+    tree = args.root / source.folder
+    if source.lacking(tree):
+        file = Path(args.archive) if args.archive else None
+        fetch(args.dataset, args.root, archive_file=file, url=args.url, sha256=args.sha256, keep=args.keep)
+    else:
+        print(f"{tree} is all there; nothing to download or unpack")
+    _report(source, tree)
+
+
+def fetch(
+    name: str, root: Path, *, archive_file: Path | None = None, url: str = "", sha256: str = "", keep: bool = False
+) -> Path:
+    """Downloads a data set unless `archive_file` holds it, unpacks it and returns its folder.
+
+    Args:
+      name: of `SOURCES`.
+      root: the data set's folder comes to be in it.
+      keep: whether to leave the archives that lie within the archive.
+
+    Raises:
+      UserError: it cannot be had, the archive is damaged or of something else, or the disk is full.
+    """
+    source = SOURCES[name]
+    tree, stage = root / source.folder, root / f"{source.folder}.partial"
+    if tree.is_dir():  # whoever unpacked MELD by hand may have left the archives in it; they are not ours to delete
+        try:
+            archive.unpack_inner(tree, keep=True)
+        except archive.Damaged as error:
+            raise UserError(f"{error}; delete it and run the same command again") from error
+        if not source.lacking(tree):
+            return tree
+
+    file = archive_file or _download(name, root, url or source.urls[0], sha256)
+    if archive_file and sha256 and archive_file.is_file():
+        remote.check_sha256(archive_file, sha256)
+    try:
+        archive.unpack(file, stage, keep=keep)
+    except archive.Damaged as error:
+        cure = "give a whole one" if archive_file else "run the same command again to fetch it anew"
+        raise UserError(f"{error}; delete {file} and {cure}") from error
+    # Archives may hold folders around what counts.
+    folders = [stage, *(path for path in sorted(stage.rglob("*")) if path.is_dir())]
+    found = min(folders, key=lambda folder: len(source.lacking(folder)))
+    if lacks := source.lacking(found):
+        raise UserError(
+            f"{file} is not the whole of {name}: it holds no {', '.join(lacks)}; give another --archive, or put "
+            f"together by hand what is unpacked in {stage} and rename it to {tree}"
+        )
+    archive.install(found, tree)
+    if rest := [str(path.relative_to(stage)) for path in sorted(stage.rglob("*")) if path.is_file()]:
+        print(f"left out, beside what is {name}: {csvfile.listing(rest)}")
+    archive.finish(stage)
+    return tree
+
+
+def _download(name: str, root: Path, url: str, sha256: str) -> Path:
+    source = SOURCES[name]
+    last = PurePosixPath(unquote(urlsplit(url).path)).name
+    target = root / (last if last.endswith(archive.SUFFIXES) else f"{source.folder}.tar.gz")
+    if target.exists():
+        print(f"{target} is there already and is used")
+        remote.check_sha256(target, sha256) if sha256 else None
+        return target
+    print(f"fetching {url} ({source.size}) to {target}")
+    try:
+        digest = remote.download(url, target, sha256=sha256)
+    except remote.Unreachable as error:
+        again = "run the same command again to go on, or " if target.with_name(f"{target.name}.part").exists() else ""
+        command = f"python -m jmer.download {name} --root={shlex.quote(str(root))}"
+        others = " or ".join(f"--url={other}" for other in source.urls if other != url)
+        raise UserError(
+            f"{error}; {again}fetch {url} ({source.size}) by other means, put it at {target} and run: {command} "
+            f"--archive={shlex.quote(str(target))}" + (f" (another address: {others})" if others else "")
+        ) from error
+    print(f"{target}: SHA-256 {digest}" + ("" if sha256 else ", which nothing was given to compare with"))
+    return target
+
+
+def _report(source: Source, tree: Path) -> None:
+    """Prints what there is of each split, what is not, and how to go on."""
+    parts = source.inventory(tree)
+    print(f"\n{tree}\n{'split':8}{'rows':>8}{'clips':>8}{'missing':>9}{'stray':>7}")
+    for part in parts:
+        found = part.rows - len(part.missing)
+        print(f"{part.split:8}{part.rows:8}{found:8}{len(part.missing):9}{len(part.stray):7}")
+    for part in parts:
+        for what, names in (("missing", part.missing), ("stray", part.stray)):
+            if names:
+                print(f"{part.split}: {what}: {csvfile.listing(names, cap=_NAMES_SHOWN)}")
+    print(f"\nnext: python -m jmer.extract {source.extract} --config.root={shlex.quote(str(tree))}")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
