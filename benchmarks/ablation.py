@@ -210,7 +210,14 @@ def write_folds(table: Path, folder: Path) -> list[Path]:
             for m in ("text", "audio", "video")
         }
         outs.append(folder / str(fold))
-        pack.write(outs[-1], name="ravdess", labels=labels, splits=splits, modalities=modalities, rows=[])
+        described = {"name": "ravdess", "labels": labels, "modalities": modalities, "rows": []}
+        pack.write(
+            outs[-1],
+            dims={m: len(columns) for m, columns in columns.items()},
+            splits=list(splits),
+            examples=((split, dialogue) for split, dialogues in splits.items() for dialogue in dialogues),
+            describe=lambda described=described: described,
+        )
     return outs
 
 
@@ -224,7 +231,13 @@ def write_tables(name: str, folder: Path, *, jobs: int) -> None:
         f"{platform.machine()}, {os.cpu_count()} cores, {jobs} rows at a time on one core each; "
         f"Python {platform.python_version()}, {packages}; {SEEDS} seeds; settings {SETTINGS[name]}"
     )
-    lines = [f"# Ablation on {name}", "", about, "", "| part | row | weighted F1 | macro-F1 | CPU s a seed | parameters |"]
+    lines = [
+        f"# Ablation on {name}",
+        "",
+        about,
+        "",
+        "| part | row | weighted F1 | macro-F1 | CPU s a seed | parameters |",
+    ]
     lines.append("|---|---|---|---|---|---|")
     first = next((np.mean(r["weighted_f1"]) for r in done if not r["part"] and "weighted_f1" in r), 0.0)
     for r in done:

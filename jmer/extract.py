@@ -19,7 +19,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from tqdm import tqdm
 from jmer import cli, pack
 from jmer.data import meld, sample, table
 from jmer.errors import UserError
-from jmer.features import augment, clips, engine, registry, views
+from jmer.features import augment, beam, clips, engine, registry, views
 from jmer.features.cache import Cache, default_root
 from jmer.features.extractor import Extractor
 from jmer.types import MODALITIES, Corpus, Features
@@ -57,7 +57,15 @@ def extract_dataset(config: Any) -> Path:
 
     # Source and extractors.
     corpus = load_source(config)
-    chosen = {modality: registry.from_config(modality, config[modality]) for modality in MODALITIES}
+    defaults: Any = default_config()
+    chosen = {
+        modality: registry.from_config(
+            modality,
+            {**config[modality], "sequence_frames": config.sequence_frames},
+            defaults={**defaults[modality], "sequence_frames": 0},
+        )
+        for modality in MODALITIES
+    }
     extractors = {modality: extractor for modality, extractor in chosen.items() if extractor is not None}
     if not extractors:
         raise UserError("text.model, audio.model and video.model are all none, so there is nothing to extract")
@@ -76,63 +84,92 @@ def extract_dataset(config: Any) -> Path:
         print(f"{out} already holds this dataset, from the same rows, clips and extractors")
         return out
 
-    # Features, by split; rows, an utterance each. Views come as further splits, and have no rows.
+    # Features stream to the dataset directory; what is noted about them comes after. Views are further splits.
     view_splits = [pack.view_split(number + 1) for number in range(len(viewed))]
-    splits: dict[str, list[Features]] = {split: [] for split in [*corpus.splits, *view_splits]}
-    rows: list[dict[str, str]] = []
-    absences: dict[str, Counter[str]] = {modality: Counter() for modality in extractors}
-    lost: Counter[tuple[str, str, str]] = Counter()  # what a view lacks though its original has it
     counts = {split: sum(len(d.utterances) for d in dialogues) for split, dialogues in corpus.splits.items()}
     count = sum(counts.values())
     total = count * len(extractors) + sum(counts[views.SPLIT] * len(view) for view in viewed)
     cache = Cache(Path(config.cache) if config.cache else default_root())
-    with _bar(total=total, desc="extracting", unit=" features") as bar:
-        for done in engine.extract(
-            corpus, extractors, views=viewed, digests=digests, cache=cache, workers=workers, progress=bar.update
-        ):
-            splits[done.split].append(engine.features_of(done.dialogue, done.results, dims=dims, labels=corpus.labels))
-            for utterance, results in zip(done.dialogue.utterances, done.results, strict=True):
-                status, reason = engine.row_of(utterance, results)
-                where = {"split": done.split, "dialogue": done.dialogue.id, "utterance": utterance.id}
-                rows.append(where | {"status": status, "reason": reason})
-                for modality, result in results.items():
-                    if result.vector is None:
-                        absences[modality][result.reason] += 1
-            for split, of_view in zip(view_splits, done.views, strict=False):  # only train has any
-                splits[split].append(engine.features_of(done.dialogue, of_view, dims=dims, labels=corpus.labels))
-                for original, results in zip(done.results, of_view, strict=True):
-                    for modality, result in results.items():
-                        if result.vector is None and original[modality].vector is not None:
-                            lost[split, modality, result.reason] += 1
+    sequence_dims = engine.sequence_dims(extractors)
+    if config.beam:
+        beam.fill_cache(corpus, extractors, views=viewed, digests=digests, cache=cache, options=config.beam)
+    tally = _Tally()
 
-    # The dataset directory. A modality that no utterance has is left out.
-    modalities: dict[str, dict[str, Any]] = {}
-    for modality in MODALITIES:
-        extractor, reason = chosen[modality], f"switched off by {modality}.model=none"
-        if extractor is not None and absences[modality].total() == count:
-            common = ", ".join(f"{reason} ({n})" for reason, n in absences[modality].most_common(3))
-            extractor, reason = None, f"no utterance has it: {common}"
-        modalities[modality] = (
-            {"dim": 0, "extractor": None, "fingerprint": "", "reason": reason}
-            if extractor is None
-            else {"dim": extractor.dim, "extractor": extractor.spec, "fingerprint": extractor.fingerprint, "reason": ""}
-        )
+    def examples() -> Iterator[tuple[str, Features]]:
+        with _bar(total=total, desc="extracting", unit=" features") as bar:
+            for done in engine.extract(
+                corpus, extractors, views=viewed, digests=digests, cache=cache, workers=workers, progress=bar.update
+            ):
+                tally.add(done, view_splits)
+                here = [done.split, *view_splits][: 1 + len(done.views)]
+                for split, results in zip(here, (done.results, *done.views), strict=True):
+                    yield (
+                        split,
+                        engine.features_of(
+                            done.dialogue, results, dims=dims, sequence_dims=sequence_dims, labels=corpus.labels
+                        ),
+                    )
+
     pack.write(
         out,
-        name=corpus.name,
-        labels=corpus.labels,
-        splits=splits,
-        modalities=modalities,
-        rows=rows,
-        notes=[*corpus.notes, *(f"{s}: {n} utterances, augmented, lack {m}: {why}" for (s, m, why), n in lost.items())],
-        views=len(viewed),
-        augmentation={m: extractor.spec["augmentation"] for view in viewed[:1] for m, extractor in view.items()},
-        inputs_sha256=inputs,
+        dims=dims,
+        sequence_dims=sequence_dims,
+        splits=[*corpus.splits, *view_splits],
+        examples=examples(),
+        describe=lambda: {
+            "name": corpus.name,
+            "labels": list(corpus.labels),
+            "modalities": {m: tally.describe(m, chosen[m], count) for m in MODALITIES},
+            "rows": tally.rows,
+            "notes": [*corpus.notes, *tally.notes()],
+            "views": len(viewed),
+            "augmentation": {m: e.spec["augmentation"] for view in viewed[:1] for m, e in view.items()},
+            "inputs_sha256": inputs,
+        },
     )
     _report(pack.read_manifest(out))
     seconds = time.monotonic() - start
     print(f"{out}: {count} utterances in {seconds:.1f} s, {count / seconds:.1f} a second")
     return out
+
+
+class _Tally:
+    """What is noted of every dialogue, for the manifest."""
+
+    def __init__(self):
+        self.rows: list[dict[str, str]] = []
+        self._absences: dict[str, Counter[str]] = {modality: Counter() for modality in MODALITIES}
+        self._lost: Counter[tuple[str, str, str]] = Counter()  # what a view lacks though its original has it
+
+    def add(self, done: engine.Extraction, view_splits: Sequence[str]) -> None:
+        for utterance, results in zip(done.dialogue.utterances, done.results, strict=True):
+            status, reason = engine.row_of(utterance, results)
+            where = {"split": done.split, "dialogue": done.dialogue.id, "utterance": utterance.id}
+            self.rows.append(where | {"status": status, "reason": reason})
+            for modality, result in results.items():
+                if result.vector is None:
+                    self._absences[modality][result.reason] += 1
+        for split, of_view in zip(view_splits, done.views, strict=False):  # only train has any
+            for original, results in zip(done.results, of_view, strict=True):
+                for modality, result in results.items():
+                    if result.vector is None and original[modality].vector is not None:
+                        self._lost[split, modality, result.reason] += 1
+
+    def describe(self, modality: str, extractor: Extractor | None, count: int) -> dict[str, Any]:
+        """The manifest's entry of a modality; one that none of `count` utterances has is absent."""
+        reason, absences = f"switched off by {modality}.model=none", self._absences[modality]
+        if extractor is not None and absences.total() == count:
+            common = ", ".join(f"{reason} ({n})" for reason, n in absences.most_common(3))
+            extractor, reason = None, f"no utterance has it: {common}"
+        if extractor is None:
+            return {"dim": 0, "extractor": None, "fingerprint": "", "reason": reason}
+        return {"dim": extractor.dim, "extractor": extractor.spec, "fingerprint": extractor.fingerprint, "reason": ""}
+
+    def notes(self) -> list[str]:
+        return [
+            f"{split}: {n} utterances, augmented, lack {modality}: {why}"
+            for (split, modality, why), n in self._lost.items()
+        ]
 
 
 def sample_dataset() -> Path:
@@ -148,13 +185,20 @@ def default_config() -> ConfigDict:
     config.out = ""  # dataset directory; empty: data/packed/NAME, the name made of the source and the extractors
     config.columns = ConfigDict(dict.fromkeys(table.COLUMNS, ""))  # table's names; empty: the same
     config.labels = ()  # a table's label set in order; empty: those found, sorted
-    config.text = ConfigDict({"model": "lite", "pooling": "mean", "max_tokens": 128})  # the last two only for encoders
-    config.audio = ConfigDict({"model": "lite"})
-    config.video = ConfigDict({"model": "lite", "frames": 8})  # frames looked at in a clip
+    # What follows a model is for encoders only: how tokens become a vector, of which layers, and what else they read.
+    config.text = ConfigDict(
+        {"model": "lite", "pooling": "mean", "layers": "-1", "max_tokens": 128, "context": 0, "speakers": True}
+    )
+    config.audio = ConfigDict({"model": "lite", "pooling": "mean", "layers": "-1", "window": 30})
+    config.video = ConfigDict(  # frames: how many are looked at in a clip
+        {"model": "lite", "frames": 8, "crop": "face", "pooling": "mean", "layers": "-1"}
+    )
+    config.sequence_frames = 0  # how many frames of each utterance's tokens, sounds and faces to keep beside its vector
     config.views = 0  # augmented views of the train split, with other texts and sounds, for the trainer to draw from
     config.views_seed = 0
     config.lexicon = ""  # file of synonyms, a group a line; empty: jmer's own
     config.workers = 0  # processes that decode clips; 0: one a core
+    config.beam = ""  # options of Apache Beam's, such as --runner=FlinkRunner, to extract by its workers
     config.cache = ""  # folder; empty: $JMER_CACHE, else jmer in $XDG_CACHE_HOME or ~/.cache
     return config.lock()
 
@@ -203,7 +247,8 @@ def make_views(config: Any, corpus: Corpus, extractors: Mapping[str, Extractor])
 def default_out(config: Any, corpus: Corpus) -> Path:
     """`data/packed/NAME`, such as `meld-minilm-l6-v2-lite-lite`, or `sample-lite-lite-lite-views2`."""
     models = [Path(config[modality].model).name for modality in MODALITIES]
-    return Path("data/packed") / "-".join([corpus.name, *models, *([f"views{config.views}"] if config.views else [])])
+    extra = [f"{name}{config[name]}" for name in ("sequence_frames", "views") if config[name]]
+    return Path("data/packed") / "-".join([corpus.name, *models, *extra])
 
 
 def inputs_sha256(

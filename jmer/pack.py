@@ -10,8 +10,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -22,7 +23,7 @@ import numpy as np
 from jmer.errors import UserError
 from jmer.types import MODALITIES, Features
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 
@@ -30,29 +31,28 @@ _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 def write(
     out: Path,
     *,
-    name: str,
-    labels: Sequence[str],
-    splits: Mapping[str, Iterable[Features]],
-    modalities: Mapping[str, Mapping[str, Any]],
-    rows: Sequence[Mapping[str, str]],
-    notes: Sequence[str] = (),
-    views: int = 0,
-    augmentation: Mapping[str, Any] = MappingProxyType({}),
-    inputs_sha256: str = "",
+    dims: Mapping[str, int],
+    sequence_dims: Mapping[str, int] = MappingProxyType({}),
+    splits: Sequence[str],
+    examples: Iterable[tuple[str, Features]],
+    describe: Callable[[], Mapping[str, Any]],
 ) -> None:
     """Writes a dataset directory; it appears at `out` only when it is whole.
 
     Args:
-      name: of the corpus.
-      splits: dialogues by split, read once each, in order.
-      modalities: for every modality `{"dim", "extractor", "fingerprint", "reason"}`; `dim` 0 marks it absent, with the
-        reason, and its values are not written.
-      rows: an utterance each: `{"split", "dialogue", "utterance", "status", "reason"}`; read after all the splits.
-        Augmented views have none of their own.
-      notes: what the source noticed about the whole corpus.
-      views: how many of the splits are augmented views of train, named by `view_split` and alike but for the values.
-      augmentation: by modality, what the views were made with.
-      inputs_sha256: identifies rows, clips and extractors, so that an unchanged extraction can be recognised.
+      dims, sequence_dims: modality -> D, and D' where sequences are kept.
+      splits: names of the splits.
+      examples: dialogues with their split, the splits in any order; read once and not held.
+      describe: asked after all the examples, what the manifest is to say:
+        name: of the corpus.
+        labels: the label set.
+        modalities: for every modality `{"dim", "extractor", "fingerprint", "reason"}`; `dim` 0 marks it absent, with
+          the reason, whatever was written.
+        rows: an utterance each: `{"split", "dialogue", "utterance", "status", "reason"}`. Augmented views have none.
+        notes: what the source noticed about the whole corpus.
+        views: how many of the splits are augmented views of train, named by `view_split` and alike but for the values.
+        augmentation: by modality, what the views were made with.
+        inputs_sha256: identifies rows, clips and extractors, so that an unchanged extraction can be recognised.
 
     Raises:
       UserError: `out` exists and is something else than a dataset of jmer's.
@@ -62,55 +62,59 @@ def write(
     from etils import epath
     from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-    dims = {m: modalities[m]["dim"] for m in MODALITIES if modalities[m]["dim"]}
-    spec = _tfds_features(dims)
+    spec = _tfds_features(dims, sequence_dims)
     serializer = ExampleSerializer(spec.get_serialized_info())
-    with _replacing(out) as folder:
-        template = tfds.core.ShardedFileTemplate(
-            data_dir=epath.Path(folder),
-            dataset_name="jmer",
-            filetype_suffix="array_record",
-            template=_TEMPLATE,
-            split="train",
-        )
-        infos, sizes = [], {}
-        for split, dialogues in splits.items():
-            split_template = template.replace(split=split)
-            writer = ArrayRecordWriter(
-                str(split_template.sharded_filepath(shard_index=0, num_shards=1)), "group_size:1"
+    with _replacing(out) as folder, ExitStack() as stack:
+        templates = {
+            split: tfds.core.ShardedFileTemplate(
+                data_dir=epath.Path(folder),
+                dataset_name="jmer",
+                filetype_suffix="array_record",
+                template=_TEMPLATE,
+                split=split,
             )
-            count = utterances = num_bytes = 0
-            for dialogue in dialogues:
-                example = serializer.get_tf_example(spec.encode_example(_example(dialogue, dims)))
-                record = example.SerializeToString(deterministic=True)
-                writer.write(record)
-                count, utterances, num_bytes = count + 1, utterances + len(dialogue), num_bytes + len(record)
-            writer.close()
-            infos.append(
-                tfds.core.SplitInfo(
-                    name=split, shard_lengths=[count], num_bytes=num_bytes, filename_template=split_template
-                )
-            )
-            sizes[split] = {"dialogues": count, "utterances": utterances}
+            for split in splits
+        }
+        writers = {}
+        for split, template in templates.items():
+            path = str(template.sharded_filepath(shard_index=0, num_shards=1))
+            writers[split] = ArrayRecordWriter(path, "group_size:1")
+            stack.callback(writers[split].close)
+        sizes = {split: {"dialogues": 0, "utterances": 0} for split in splits}
+        num_bytes = Counter()
+        for split, dialogue in examples:
+            example = serializer.get_tf_example(spec.encode_example(_example(dialogue, dims, sequence_dims)))
+            record = example.SerializeToString(deterministic=True)
+            writers[split].write(record)
+            sizes[split]["dialogues"] += 1
+            sizes[split]["utterances"] += len(dialogue)
+            num_bytes[split] += len(record)
+        stack.close()
         tfds.folder_dataset.write_metadata(
             data_dir=str(folder),
             features=spec,
-            split_infos=infos,
-            filename_template=template,
+            split_infos=[
+                tfds.core.SplitInfo(
+                    name=split,
+                    shard_lengths=[sizes[split]["dialogues"]],
+                    num_bytes=num_bytes[split],
+                    filename_template=template,
+                )
+                for split, template in templates.items()
+            ],
+            filename_template=next(iter(templates.values())),
             check_data=False,  # the check reads through TensorFlow, which jmer does without
         )
         manifest = {
             "schema_version": SCHEMA_VERSION,
-            "name": name,
-            "labels": list(labels),
-            "modalities": {m: dict(modalities[m]) for m in MODALITIES},
             "splits": sizes,
-            "views": views,
-            "augmentation": dict(augmentation),
-            "inputs_sha256": inputs_sha256,
+            "sequence_dims": dict(sequence_dims),
+            "notes": [],
+            "views": 0,
+            "augmentation": {},
+            "inputs_sha256": "",
+            **describe(),
             "files": {f.name: _sha256(f) for f in sorted(folder.iterdir())},
-            "notes": list(notes),
-            "rows": [dict(row) for row in rows],
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -125,12 +129,14 @@ class Dataset:
     """A dataset directory, opened and checked.
 
     dims: modality -> D, of the modalities that it holds.
+    sequence_dims: modality -> D', of those whose sequences it holds too.
     manifest: the parsed `manifest.json`.
     """
 
     path: Path
     labels: tuple[str, ...]
     dims: Mapping[str, int]
+    sequence_dims: Mapping[str, int]
     manifest: Mapping[str, Any]
 
     @property
@@ -150,7 +156,7 @@ class Dataset:
             raise UserError(f"{self.path}: no split '{name}' (it has {', '.join(self.manifest['splits'])})")
         builder = tfds.builder_from_directory(self.path)
         source = builder.as_data_source(name)  # pyright: ignore[reportCallIssue] (a decorator hides its arguments)
-        return tuple(_features(source[i], self.dims) for i in range(len(source)))
+        return tuple(_features(source[i], self.dims, self.sequence_dims) for i in range(len(source)))
 
 
 def load(path: Path) -> Dataset:
@@ -166,10 +172,12 @@ def load(path: Path) -> Dataset:
             raise UserError(f"{file} is missing though {MANIFEST} lists it; run jmer.extract again")
         if _sha256(file) != digest:
             raise UserError(f"{file} is damaged (its SHA-256 is not the one in {MANIFEST}); run jmer.extract again")
+    dims = {m: manifest["modalities"][m]["dim"] for m in MODALITIES if manifest["modalities"][m]["dim"]}
     return Dataset(
         path=path,
         labels=tuple(manifest["labels"]),
-        dims={m: manifest["modalities"][m]["dim"] for m in MODALITIES if manifest["modalities"][m]["dim"]},
+        dims=dims,
+        sequence_dims={m: dim for m, dim in manifest["sequence_dims"].items() if m in dims},
         manifest=manifest,
     )
 
@@ -219,26 +227,30 @@ def _replacing(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _tfds_features(dims: Mapping[str, int]) -> Any:
+def _tfds_features(dims: Mapping[str, int], sequence_dims: Mapping[str, int]) -> Any:
     import tensorflow_datasets as tfds
 
     strings = tfds.features.Tensor(shape=(None,), dtype=np.object_)
-    return tfds.features.FeaturesDict(
-        {
-            "dialogue_id": tfds.features.Text(),
-            "utterance_ids": strings,
-            "speakers": strings,
-            "texts": strings,
-            "labels": tfds.features.Tensor(shape=(None,), dtype=np.int32),
-            "sentiments": tfds.features.Tensor(shape=(None,), dtype=np.int32),
-            "values": {m: tfds.features.Tensor(shape=(None, d), dtype=np.float32) for m, d in dims.items()},
-            "present": {m: tfds.features.Tensor(shape=(None,), dtype=np.bool_) for m in dims},
+    spec: dict[str, Any] = {
+        "dialogue_id": tfds.features.Text(),
+        "utterance_ids": strings,
+        "speakers": strings,
+        "texts": strings,
+        "labels": tfds.features.Tensor(shape=(None,), dtype=np.int32),
+        "sentiments": tfds.features.Tensor(shape=(None,), dtype=np.int32),
+        "values": {m: tfds.features.Tensor(shape=(None, d), dtype=np.float32) for m, d in dims.items()},
+        "present": {m: tfds.features.Tensor(shape=(None,), dtype=np.bool_) for m in dims},
+    }
+    if sequence_dims:  # those of a dialogue's utterances one after the other, and how long each is
+        spec["sequences"] = {
+            m: tfds.features.Tensor(shape=(None, d), dtype=np.float16) for m, d in sequence_dims.items()
         }
-    )
+        spec["sequence_lengths"] = {m: tfds.features.Tensor(shape=(None,), dtype=np.int32) for m in sequence_dims}
+    return tfds.features.FeaturesDict(spec)
 
 
-def _example(dialogue: Features, dims: Mapping[str, int]) -> dict[str, Any]:
-    return {
+def _example(dialogue: Features, dims: Mapping[str, int], sequence_dims: Mapping[str, int]) -> dict[str, Any]:
+    example: dict[str, Any] = {
         "dialogue_id": dialogue.dialogue_id,
         "utterance_ids": np.array(dialogue.utterance_ids, np.object_),
         "speakers": np.array(dialogue.speakers, np.object_),
@@ -248,9 +260,15 @@ def _example(dialogue: Features, dims: Mapping[str, int]) -> dict[str, Any]:
         "values": {m: np.asarray(dialogue.values[m], np.float32) for m in dims},
         "present": {m: np.asarray(dialogue.present[m], np.bool_) for m in dims},
     }
+    if sequence_dims:
+        example["sequences"] = {m: np.concatenate(dialogue.sequences[m]) for m in sequence_dims}
+        example["sequence_lengths"] = {
+            m: np.array([len(sequence) for sequence in dialogue.sequences[m]], np.int32) for m in sequence_dims
+        }
+    return example
 
 
-def _features(example: Mapping[str, Any], dims: Mapping[str, int]) -> Features:
+def _features(example: Mapping[str, Any], dims: Mapping[str, int], sequence_dims: Mapping[str, int]) -> Features:
     def strings(key: str) -> tuple[str, ...]:
         return tuple(s.decode() for s in example[key])
 
@@ -263,6 +281,10 @@ def _features(example: Mapping[str, Any], dims: Mapping[str, int]) -> Features:
         sentiments=example["sentiments"],
         values={m: example["values"][m] for m in dims},
         present={m: example["present"][m] for m in dims},
+        sequences={
+            m: tuple(np.split(example["sequences"][m], np.cumsum(example["sequence_lengths"][m])[:-1]))
+            for m in sequence_dims
+        },
     )
 
 

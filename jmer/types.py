@@ -28,6 +28,13 @@ UNLABELLED = -1
 Status = Literal["ok", "degraded", "failed"]
 
 
+class Turn(NamedTuple):
+    """What someone said, as a text extractor is given it."""
+
+    speaker: str
+    text: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
     """One turn of a dialogue, as a source or a user gives it.
@@ -83,6 +90,8 @@ class Media:
 
     wave: `[T]` float32 in [-1, 1], mono at `SAMPLE_RATE`; None without an audio track.
     frames: `[F, height, width, 3]` uint8 RGB, evenly spaced over the clip; None without a video track.
+    frame_times: `[F]` float64, when each frame appears, in seconds from the start of `wave`, or of the clip where that
+      is None; the tracks of a file need not start together, so the first may be below 0.
     seconds: duration of the clip.
     sound_only: the file is of a kind that never holds a face (wav, flac, mp3, m4a, ...), so none is missed.
     damage: what could not be decoded, a short phrase; empty where all was well.
@@ -90,6 +99,7 @@ class Media:
 
     wave: np.ndarray | None
     frames: np.ndarray | None
+    frame_times: np.ndarray | None = None
     seconds: float
     sound_only: bool = False
     damage: str = ""
@@ -100,11 +110,13 @@ class Extracted:
     """One utterance's features in one modality.
 
     vector: `[D]` float32, all finite; None where the modality is absent.
+    sequence: `[T, D']` float16, what the vector sums up, in the order of time; None where it was not asked for.
     status: `ok` also where the modality is absent by nature (an audio file has no face).
     reason: why it is absent, degraded or failed; empty when there is nothing to say.
     """
 
     vector: np.ndarray | None
+    sequence: np.ndarray | None = None
     status: Status = "ok"
     reason: str = ""
 
@@ -118,6 +130,8 @@ class Features:
     sentiments: `[U]` int32, index into `labels.SENTIMENTS`, `UNLABELLED` where not known.
     values: modality -> `[U, D]` float32, zeros where not present.
     present: modality -> `[U]` bool.
+    sequences: modality -> for each utterance `[T, D']` float16, T differing, 0 where not present; only the modalities
+      whose sequences were asked for.
     """
 
     dialogue_id: str
@@ -128,6 +142,7 @@ class Features:
     sentiments: np.ndarray
     values: Mapping[str, np.ndarray]
     present: Mapping[str, np.ndarray]
+    sequences: Mapping[str, tuple[np.ndarray, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.utterance_ids)

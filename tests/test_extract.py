@@ -88,7 +88,7 @@ def test_table_with_clips_becomes_a_dataset(clips: Path, tmp_path: Path, run):
 
     dataset = pack.load(out)
     assert dataset.labels == ("anger", "joy")
-    assert dict(dataset.dims) == {"text": 1036, "audio": 215, "video": 526}
+    assert dict(dataset.dims) == {"text": 1036, "audio": 217, "video": 526}
     train, dev = dataset.split("train"), dataset.split("dev")
     assert [dialogue.utterance_ids for dialogue in train] == [("train0_0", "train0_1", "train0_2"), ("train1_3",)]
     assert train[0].labels.tolist() == [1, 0, 1]
@@ -151,8 +151,12 @@ def test_columns_of_another_name(tmp_path: Path, run):
         (["--config.source=table"], "config.source=table needs the CSV: --config.root=FILE.csv"),
         (["--config.source=meld", "--config.root=/no/such"], "/no/such"),
         (["--config.labels=a,b"], "config.columns and config.labels are for --config.source=table"),
-        (["--config.audio.model=wav2vec"], "config field 'audio.model' is 'wav2vec'; expected lite or none"),
-        (["--config.text.model="], "config field 'text.model' is ''; expected lite, none or a directory or hub id"),
+        (["--config.video.model="], "config field 'video.model' is ''; expected lite, none or a directory or hub id"),
+        (["--config.audio.layers=3"], "config field 'audio.layers' is set, but audio.model=lite has no such option"),
+        (
+            ["--config.text.model="],
+            "config field 'text.model' is ''; expected lite, vader, none, a file of word vectors or a directory or hub",
+        ),
         (["--config.text.model=/no/such/dir"], "no directory /no/such/dir"),
         (
             [f"--config.{m}.model=none" for m in ("text", "audio", "video")],
@@ -273,6 +277,49 @@ def test_folder_that_holds_something_else_is_left_alone(tmp_path: Path, run):
     assert code == 2
     assert f"{tmp_path} exists and is not a dataset of jmer's" in err
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_beam_workers_give_the_same_bytes(clips: Path, tmp_path: Path, run):
+    pytest.importorskip("apache_beam", reason="Apache Beam is not installed (pip install '.[beam]')")
+    rows = rows_of(clips, *CLIPS, "", "broken") + rows_of(clips, CLIPS[0], split="dev")
+    table = write_table(tmp_path / "mine.csv", rows)
+    arguments = ("--config.source=table", f"--config.root={table}", "--config.views=1")
+    assert run(*arguments, f"--config.out={tmp_path / 'local'}", f"--config.cache={tmp_path / 'cache1'}")[0] == 0
+    processes = "--runner=DirectRunner --direct_num_workers=2 --direct_running_mode=multi_processing"
+    beam = (f"--config.out={tmp_path / 'beam'}", f"--config.cache={tmp_path / 'cache2'}", f"--config.beam={processes}")
+    code, _, err = run(*arguments, *beam)
+    assert code == 0, err
+    assert hashes(tmp_path / "beam") == hashes(tmp_path / "local")
+    entries = [sorted(f.name for f in (tmp_path / c).rglob("*") if f.is_file()) for c in ("cache1", "cache2")]
+    assert entries[0] == entries[1]
+    code, _, err = run(*arguments, f"--config.out={tmp_path / 'c'}", "--config.beam=--runner=NoSuchRunner")
+    assert code == 2
+    assert "the Beam pipeline failed" in err
+
+
+def test_beam_that_is_not_installed_is_said(clips: Path, tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    table = write_table(tmp_path / "mine.csv", rows_of(clips, CLIPS[0]))
+    code, _, err = run("--config.source=table", f"--config.root={table}", "--config.beam=--runner=DirectRunner")
+    assert code == 2
+    assert "pip install 'jmer[beam]'" in err
+
+
+def test_sequences_become_part_of_the_dataset(clips: Path, tmp_path: Path, run):
+    rows = rows_of(clips, *CLIPS[:2], "", "broken")
+    table, out = write_table(tmp_path / "mine.csv", rows), tmp_path / "out"
+    arguments = ("--config.source=table", f"--config.root={table}", f"--config.out={out}")
+    assert run(*arguments, "--config.sequence_frames=5", "--config.audio.model=mfcc")[0] == 0
+    dataset = pack.load(out)
+    assert dataset.sequence_dims == {"text": 1036, "audio": 60, "video": 263}
+    (dialogue, other) = dataset.split("train")
+    for modality, lengths in (("text", {2, 3}), ("audio", {0, 5}), ("video", {0, 2})):
+        sequences = [*dialogue.sequences[modality], *other.sequences[modality]]
+        present = [*dialogue.present[modality], *other.present[modality]]
+        assert [len(sequence) > 0 for sequence in sequences] == present
+        assert {len(sequence) for sequence in sequences} == lengths
+    means = dialogue.values["audio"][0][:60]
+    np.testing.assert_allclose(dialogue.sequences["audio"][0].mean(axis=0), means, rtol=0.1, atol=0.3)
 
 
 def test_encoder_from_a_folder(tmp_path: Path, run, shared: Path):

@@ -82,7 +82,7 @@ def test_another_schema_version_is_refused(tmp_path):
     out = tiny.write_dataset(tmp_path / "d")
     manifest = json.loads((out / pack.MANIFEST).read_text())
     (out / pack.MANIFEST).write_text(json.dumps(manifest | {"schema_version": 99}))
-    with pytest.raises(UserError, match=r"schema_version is 99.*reads 2.*jmer\.extract"):
+    with pytest.raises(UserError, match=r"schema_version is 99.*reads 3.*jmer\.extract"):
         pack.load(out)
     (out / pack.MANIFEST).write_text("{}")
     with pytest.raises(UserError, match="not a dataset manifest"):

@@ -73,14 +73,16 @@ def write_dataset(out: Path, **options) -> Path:
         "dev": dialogues([5, 8, 6], seed=2),
         "test": dialogues([6, 11, 1], seed=3),
     }
-    arguments = {
-        "name": "tiny",
-        "labels": LABELS,
-        "splits": splits,
-        "modalities": {m: modality(m) for m in DIMS},
-        "rows": [],
-    }
-    pack.write(out, **(arguments | options))
+    splits = options.pop("splits", splits)
+    modalities = options.pop("modalities", {m: modality(m) for m in DIMS})
+    described = {"name": "tiny", "labels": LABELS, "modalities": modalities, "rows": []} | options
+    pack.write(
+        out,
+        dims={m: described["dim"] for m, described in modalities.items() if described["dim"]},
+        splits=list(splits),
+        examples=((split, dialogue) for split, dialogues in splits.items() for dialogue in dialogues),
+        describe=lambda: described,
+    )
     return out
 
 

@@ -1,17 +1,21 @@
 """Acoustic features that need no learned weights."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import librosa
 import numpy as np
 from scipy.signal import find_peaks
 
-from jmer.features.extractor import Extractor, Prepared
-from jmer.types import SAMPLE_RATE
+from jmer.features.extractor import Encoded, Extractor, Prepared
+from jmer.features.pooling import shortened
+from jmer.types import SAMPLE_RATE, Media
 
+PARTS = ("mfcc", "logmel", "prosody")
 MFCCS, MELS = 20, 40
 PROSODY = (
-    *("f0_mean", "f0_std", "f0_range", "f0_slope", "f0_change", "voiced"),
+    *("f0_mean", "f0_std", "f0_range", "f0_slope", "f0_change", "voiced", "jitter", "shimmer"),
     *("energy_mean", "energy_std", "energy_range", "energy_slope"),
     *("peak_rate", "log_seconds", "pause", "pause_rate", "longest_pause"),
 )
@@ -24,40 +28,96 @@ _FLOOR_DB = -100.0
 
 @dataclass(frozen=True)
 class LiteAudio(Extractor):
-    """Mean and standard deviation over time of 20 MFCCs, their deltas, double deltas and 40 log-mel bands; prosody."""
+    """Mean and standard deviation over time of 20 MFCCs, their deltas, double deltas and 40 log-mel bands; prosody.
+
+    A sequence has those tracks frame by frame, every 10 ms, and of prosody F0 (log2 Hz, 0 where unvoiced), voicing and
+    energy (dB).
+    """
 
     modality = "audio"
     kind = "lite"
-    version = 1
+    version = 2
+    parts: ClassVar[tuple[str, ...]] = PARTS
 
     @property
     def dim(self) -> int:
-        return 2 * (3 * MFCCS + MELS) + len(PROSODY)
+        sizes = {"mfcc": 2 * 3 * MFCCS, "logmel": 2 * MELS, "prosody": len(PROSODY)}
+        return sum(sizes[part] for part in self.parts)
 
-    def prepare(self, raw: np.ndarray) -> Prepared:
-        """raw: `[T]` float32 at `SAMPLE_RATE`."""
-        if len(raw) < _FFT:
-            reason = f"{1000 * len(raw) / SAMPLE_RATE:.1f} ms of sound, less than one window of 32 ms"
+    @property
+    def frame_dim(self) -> int:
+        return sum({"mfcc": 3 * MFCCS, "logmel": MELS, "prosody": 3}[part] for part in self.parts)
+
+    def prepare(self, raw: Media) -> Prepared:
+        assert raw.wave is not None
+        if len(raw.wave) < _FFT:
+            reason = f"{1000 * len(raw.wave) / SAMPLE_RATE:.1f} ms of sound, less than one window of 32 ms"
             return Prepared(payload=None, status="degraded", reason=reason)
-        return Prepared(payload=describe(raw))
+        vector, frames = describe(raw.wave, parts=self.parts)
+        sequence = shortened(frames, self.sequence_frames) if self.sequence_frames else None
+        return Prepared(payload=Encoded(vector, sequence))
+
+    def encode(self, payloads: Sequence[Encoded]) -> list[Encoded]:
+        return list(payloads)
 
 
-def describe(wave: np.ndarray) -> np.ndarray:
-    """Returns `[D]` float32, all finite, of a waveform `[T]` of at least one window."""
+@dataclass(frozen=True)
+class MFCC(LiteAudio):
+    """MFCCs with their deltas and double deltas alone."""
+
+    kind = "mfcc"
+    parts = ("mfcc",)
+
+
+@dataclass(frozen=True)
+class LogMel(LiteAudio):
+    """The log-mel spectrogram alone."""
+
+    kind = "logmel"
+    parts = ("logmel",)
+
+
+@dataclass(frozen=True)
+class Prosody(LiteAudio):
+    """Prosody alone: pitch, voicing, jitter, shimmer, energy, rate and pauses."""
+
+    kind = "prosody"
+    parts = ("prosody",)
+
+
+def describe(wave: np.ndarray, *, parts: Sequence[str] = PARTS) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the vector `[D]` float32 and the frames `[T, D']`, all finite, of a waveform of at least one window."""
     wave = wave - wave.mean()  # a constant offset of the microphone would pass for energy and a period
+    tracks = _spectral(wave, parts)
+    figures = [statistic for axis in (np.mean, np.std) for track in tracks for statistic in axis(track, axis=1)]
+    if "prosody" in parts:
+        prosody, prosodic = _prosody(wave)
+        figures, tracks = [*figures, *prosody], [*tracks, prosodic]
+    length = min(track.shape[1] for track in tracks)  # windows of other lengths end otherwise
+    return np.array(figures, np.float32), np.concatenate([track[:, :length] for track in tracks]).T
+
+
+def _spectral(wave: np.ndarray, parts: Sequence[str]) -> list[np.ndarray]:
+    """Tracks `[D', T]` of the spectrum."""
+    if not {"mfcc", "logmel"} & set(parts):
+        return []
     power = librosa.feature.melspectrogram(
         y=wave, sr=SAMPLE_RATE, n_fft=_FFT, win_length=_WINDOW, hop_length=_HOP, n_mels=MELS, fmin=20.0
     )
     log_mel = librosa.power_to_db(power, ref=1.0, amin=10 ** (_FLOOR_DB / 10), top_db=80.0)
-    mfcc = librosa.feature.mfcc(S=log_mel, n_mfcc=MFCCS)
-    # `nearest` also works where there are fewer frames than the 9 of the regression.
-    deltas = [librosa.feature.delta(mfcc, order=order, mode="nearest") for order in (1, 2)]
-    tracks = np.concatenate([mfcc, *deltas, log_mel])
-    return np.concatenate([tracks.mean(axis=1), tracks.std(axis=1), _prosody(wave)]).astype(np.float32)
+    tracks = []
+    if "mfcc" in parts:
+        mfcc = librosa.feature.mfcc(S=log_mel, n_mfcc=MFCCS)
+        # `nearest` also works where there are fewer frames than the 9 of the regression.
+        tracks = [mfcc, *(librosa.feature.delta(mfcc, order=order, mode="nearest") for order in (1, 2))]
+    return [*tracks, log_mel] if "logmel" in parts else tracks
 
 
-def _prosody(wave: np.ndarray) -> np.ndarray:
-    """The figures of `PROSODY`: F0 in log2 Hz, energy in dB, slopes a second, pauses as shares of the time."""
+def _prosody(wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The figures of `PROSODY`, and the tracks F0, voicing and energy `[3, T]`.
+
+    F0 is in log2 Hz, energy in dB, slopes a second, pauses are shares of the time, jitter and shimmer of the mean.
+    """
     rms = librosa.feature.rms(y=wave, frame_length=_WINDOW, hop_length=_HOP)[0]
     energy = np.maximum(20 * np.log10(np.maximum(rms, 1e-10)), _FLOOR_DB)
     # Speech lies within 30 dB of the loud parts; what stays below -60 dBFS is no speech however quiet the rest.
@@ -69,11 +129,12 @@ def _prosody(wave: np.ndarray) -> np.ndarray:
     seconds = len(wave) / SAMPLE_RATE
     pauses = _runs(~loud)
     peaks, _ = find_peaks(energy, height=np.percentile(energy, 95) - 20, prominence=3, distance=10)
-    return np.array([
+    figures = np.array([
         *_spread(pitch),
         _slope(np.flatnonzero(voiced), pitch),
         steps.mean() if len(steps) else 0.0,
         voiced.mean(),
+        *_perturbation(wave, f0, voiced),
         *_spread(energy),
         _slope(np.arange(len(energy)), energy),
         len(peaks) / seconds,
@@ -82,6 +143,51 @@ def _prosody(wave: np.ndarray) -> np.ndarray:
         (pauses >= 0.2 * _FRAMES_PER_SECOND).sum() / seconds,
         pauses.max(initial=0) / len(loud),
     ])  # fmt: skip
+    return figures, np.stack([np.where(voiced, np.log2(f0), 0), voiced, energy])
+
+
+def _perturbation(wave: np.ndarray, f0: np.ndarray, voiced: np.ndarray) -> tuple[float, float]:
+    """Jitter and shimmer: mean difference of one glottal cycle's length, and height, from the next, over the means.
+
+    Cycles are found from peak to peak, each looked for where F0 puts it (the local measures of Boersma's Praat).
+    """
+    changes: list[np.ndarray] = []  # of length and height, [2, cycles]
+    means: list[np.ndarray] = []
+    edges = np.flatnonzero(np.diff(np.pad(voiced.astype(np.int8), 1)))
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        times, heights = _peaks(wave, f0, start, end)
+        if len(times) > 3:
+            cycles = np.stack([np.diff(times), heights[1:]])
+            changes.append(np.abs(np.diff(cycles)))
+            means.append(cycles)
+    if not changes:
+        return 0.0, 0.0
+    jitter, shimmer = np.concatenate(changes, axis=1).mean(axis=1) / np.concatenate(means, axis=1).mean(axis=1)
+    return float(jitter), float(shimmer)
+
+
+def _peaks(wave: np.ndarray, f0: np.ndarray, start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+    """Times (in samples, between them too) and heights of the peaks, a period apart, of the voiced frames from `start`.
+
+    Of the two signs of the wave, the one with the higher peaks is followed.
+    """
+    low, high = start * _HOP, min(end * _HOP, len(wave))
+    if wave[low:high].max(initial=0) < -wave[low:high].min(initial=0):
+        wave = -wave
+    times, heights = [], []
+    at = low + int(np.argmax(wave[low : low + int(SAMPLE_RATE / f0[start]) + 1]))
+    while 0 < at < min(high, len(wave) - 1):
+        before, here, after = wave[at - 1 : at + 2]
+        bend = before - 2 * here + after
+        shift = 0.5 * (before - after) / bend if bend < 0 else 0.0  # vertex of the parabola through the three
+        times.append(at + shift)
+        heights.append(here - 0.25 * (before - after) * shift)
+        period = SAMPLE_RATE / f0[min(at // _HOP, len(f0) - 1)]
+        first = at + round(0.8 * period)
+        if first >= len(wave) - 1:
+            break
+        at = first + int(np.argmax(wave[first : at + round(1.2 * period) + 1]))
+    return np.array(times), np.array(heights)
 
 
 def _f0(wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

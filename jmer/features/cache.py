@@ -46,8 +46,13 @@ class Cache:
             return None
         head, _, values = body.partition(b"\n")
         entry = json.loads(head)
-        vector = np.frombuffer(values, "<f4").astype(np.float32) if entry.pop("present") else None
-        return Extracted(vector=vector, **entry)
+        dim, frames = entry.pop("dim"), entry.pop("frames")
+        vector = sequence = None
+        if dim:
+            vector = np.frombuffer(values, "<f4", dim).astype(np.float32)
+        if frames:
+            sequence = np.frombuffer(values, "<f2", offset=4 * dim).astype(np.float16).reshape(frames, -1)
+        return Extracted(vector=vector, sequence=sequence, **entry)
 
     def put(self, key: str, extractor: Extractor, extracted: Extracted) -> None:
         """Keeps `extracted`.
@@ -55,9 +60,16 @@ class Cache:
         Raises:
           UserError: the folder cannot be written to.
         """
-        vector = extracted.vector
-        entry = {"present": vector is not None, "status": extracted.status, "reason": extracted.reason}
-        body = json.dumps(entry).encode() + b"\n" + (b"" if vector is None else vector.astype("<f4").tobytes())
+        vector, sequence = extracted.vector, extracted.sequence
+        entry = {
+            "dim": 0 if vector is None else len(vector),
+            "frames": 0 if sequence is None else len(sequence),
+            "status": extracted.status,
+            "reason": extracted.reason,
+        }
+        body = json.dumps(entry).encode() + b"\n"
+        body += b"" if vector is None else vector.astype("<f4").tobytes()
+        body += b"" if sequence is None else sequence.astype("<f2").tobytes()
         path = self._path(key, extractor)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,11 +7,11 @@ import hashlib
 import os
 import signal
 import threading
-from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jmer.data import media
 from jmer.features.extractor import Extractor, Prepared
@@ -31,16 +31,16 @@ def prepare(clip: Path, extractors: Mapping[_Key, Extractor], *, max_seconds: fl
         # A mis-cut clip was read, it is just not this utterance.
         status = "degraded" if isinstance(error, media.MiscutError) else "failed"
         return dict.fromkeys(extractors, Prepared(payload=None, status=status, reason=str(error)))
-    raw = {"audio": decoded.wave, "video": decoded.frames}
+    tracks = {"audio": decoded.wave, "video": decoded.frames}
     prepared: dict[_Key, Prepared] = {}
     for key, extractor in extractors.items():
-        modality, track = extractor.modality, raw[extractor.modality]
+        modality, track = extractor.modality, tracks[extractor.modality]
         if track is None and modality == "video" and decoded.sound_only:
             prepared[key] = Prepared(payload=None, reason="sound only")
         elif track is None or not len(track):
             prepared[key] = Prepared(payload=None, status="degraded", reason=f"no {modality} track")
         else:
-            prepared[key] = extractor.prepare(track)
+            prepared[key] = extractor.prepare(decoded)
     if decoded.damage:
         prepared = {key: _damaged(result, decoded.damage) for key, result in prepared.items()}
     return prepared
@@ -60,9 +60,23 @@ def digest(clip: Path) -> str:
         return ""
 
 
-def pool(workers: int) -> ProcessPoolExecutor:
-    """Worker processes of one thread each, started as they are needed."""
+def pool(workers: int) -> Executor:
+    """Worker processes of one thread each, started as they are needed; with 0, this process does the work."""
+    if not workers:
+        return _InProcess()
     return ProcessPoolExecutor(max_workers=workers, mp_context=get_context("spawn"), initializer=_start_worker)
+
+
+class _InProcess(Executor):
+    """Works at once."""
+
+    def submit(self, fn: Callable, /, *args: Any, **kwargs: Any) -> Future:
+        future: Future = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # as a worker's, it is raised where the result is asked for
+            future.set_exception(error)
+        return future
 
 
 def _start_worker() -> None:

@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from jmer.features.cache import Cache
 from jmer.features.extractor import Extractor, Prepared
 from jmer.features.views import SPLIT as VIEWED
 from jmer.labels import SENTIMENTS, check_label
-from jmer.types import UNLABELLED, Corpus, Dialogue, Extracted, Features, Status, Utterance
+from jmer.types import UNLABELLED, Corpus, Dialogue, Extracted, Features, Status, Turn, Utterance
 
 CLIP_MISSING = "clip missing"  # how sources begin the note on a clip that a row names and that is not there
 
@@ -64,7 +65,7 @@ def extract_dialogue(
     prepared: dict[str, list[tuple[int, Prepared]]] = {modality: [] for modality in extractors}
     for i, utterance in enumerate(dialogue.utterances):
         results[i], todo = _without_work(utterance, extractors, dims, where=dialogue.id)
-        for modality, result in _prepare(utterance, {m: extractors[m] for m in todo}).items():
+        for modality, result in _prepare(dialogue, i, {m: extractors[m] for m in todo}).items():
             prepared[modality].append((i, result))
     for modality, items in prepared.items():
         encoded = _encode(extractors[modality], [item for _, item in items])
@@ -76,11 +77,21 @@ def extract_dialogue(
                     "give a video or audio file, or leave the clip out"
                 )
             results[i][modality] = extracted
-    return features_of(dialogue, results, dims=dims, labels=labels)
+    return features_of(dialogue, results, dims=dims, sequence_dims=sequence_dims(extractors), labels=labels)
+
+
+def sequence_dims(extractors: Mapping[str, Extractor]) -> dict[str, int]:
+    """D' of the modalities whose sequences are kept."""
+    return {modality: e.sequence_dim for modality, e in extractors.items() if e.sequence_dim}
 
 
 def features_of(
-    dialogue: Dialogue, results: Sequence[Mapping[str, Extracted]], *, dims: Mapping[str, int], labels: Sequence[str]
+    dialogue: Dialogue,
+    results: Sequence[Mapping[str, Extracted]],
+    *,
+    dims: Mapping[str, int],
+    sequence_dims: Mapping[str, int] = MappingProxyType({}),
+    labels: Sequence[str],
 ) -> Features:
     """Stacks the results of a dialogue's utterances; modalities that are not in `dims` are left out."""
     values = {m: np.zeros((len(results), dim), np.float32) for m, dim in dims.items()}
@@ -91,6 +102,10 @@ def features_of(
             if vector is not None:
                 values[modality][i] = vector
                 present[modality][i] = True
+    sequences = {
+        m: tuple(np.zeros((0, dim), np.float16) if (s := r[m].sequence) is None else s for r in results)
+        for m, dim in sequence_dims.items()
+    }
     return Features(
         dialogue_id=dialogue.id,
         utterance_ids=tuple(u.id for u in dialogue.utterances),
@@ -100,6 +115,7 @@ def features_of(
         sentiments=np.array([_sentiment(u, where=dialogue.id) for u in dialogue.utterances], np.int32),
         values=values,
         present=present,
+        sequences=sequences,
     )
 
 
@@ -137,8 +153,9 @@ def extract(
 ) -> Iterator[Extraction]:
     """Yields every dialogue of the corpus, in order.
 
-    Clips are decoded and prepared in `workers` processes; encoders run here. However long the corpus, only so many
-    clips and utterances are in flight. What is done is in the cache, so that an interrupted run goes on there.
+    Clips are decoded and prepared in `workers` processes, or with 0 in this one; encoders run here. However long the
+    corpus, only so many clips and utterances are in flight. What is done is in the cache, so that an interrupted run
+    goes on there.
 
     Args:
       extractors: by modality; a modality left out is switched off.
@@ -153,7 +170,11 @@ def extract(
     pool = clips.pool(workers)
     engine = _Engine(extractors, views=views, digests=digests, cache=cache, submit=pool.submit, progress=progress)
     try:
-        yield from engine.run(corpus, in_flight=2 * workers)
+        # So many that the workers have work while a batch is encoded here.
+        most = max(
+            (extractor.lookahead for extractor in extractors.values() if extractor.modality != "text"), default=0
+        )
+        yield from engine.run(corpus, in_flight=2 * workers + most)
     except BrokenProcessPool as error:
         raise UserError(
             f"a worker process died while decoding {engine.names_of_decoding()}: memory ran out, or a clip crashes the "
@@ -167,10 +188,14 @@ def extract(
 class _Job:
     """An utterance on its way; done when every target has a result."""
 
-    utterance: Utterance
-    dialogue_id: str
+    dialogue: Dialogue
+    index: int
     targets: Sequence[_Target]
     results: dict[_Target, Extracted] = field(default_factory=dict)
+
+    @property
+    def utterance(self) -> Utterance:
+        return self.dialogue.utterances[self.index]
 
     def view(self, number: int, modalities: Iterable[str]) -> dict[str, Extracted]:
         return {m: self.results.get((m, number), self.results[m, 0]) for m in modalities}
@@ -210,8 +235,14 @@ class _Engine:
                 else:
                     opened += 1
                     self._begin(job)
-            if self.decoding:
-                done, _ = wait(self.decoding, return_when=FIRST_COMPLETED)
+            if (target := self._fullest(of="lookahead")) is not None:
+                self._encode(target)
+            elif self.decoding:
+                done, _ = wait(self.decoding, timeout=0)
+                if not done and (target := self._fullest(of="batch")) is not None:
+                    self._encode(target)  # rather than wait
+                elif not done:
+                    done, _ = wait(self.decoding, return_when=FIRST_COMPLETED)
                 for future in done:
                     self._decoded(future)
             else:  # nothing will come to fill the batches
@@ -224,6 +255,11 @@ class _Engine:
                 results, *views = (tuple(job.view(n, self.originals) for job in done_jobs) for n in numbers)
                 yield Extraction(split=split, dialogue=dialogue, results=results, views=tuple(views))
 
+    def _fullest(self, *, of: Literal["lookahead", "batch"]) -> _Target | None:
+        """The target for which most is waiting, of those for which as much is as its extractor wants."""
+        ready = [target for target, items in self.waiting.items() if len(items) >= getattr(self.extractors[target], of)]
+        return max(ready, key=lambda target: len(self.waiting[target]), default=None)
+
     def names_of_decoding(self) -> str:
         names = [str(job.utterance.clip) for job in self.decoding.values()]
         return ", ".join(names[:4]) + (f" or {len(names) - 4} more" if len(names) > 4 else "")
@@ -232,16 +268,16 @@ class _Engine:
         for split, dialogues in corpus.splits.items():
             targets = [target for target in self.extractors if target[1] == 0 or split == VIEWED]
             for dialogue in dialogues:
-                jobs = [_Job(utterance, dialogue.id, targets) for utterance in dialogue.utterances]
+                jobs = [_Job(dialogue, i, targets) for i in range(len(dialogue.utterances))]
                 self.begun.append((split, dialogue, jobs))
                 yield from jobs
 
     def _begin(self, job: _Job) -> None:
         """Settles what needs no work or is in the cache, and sets the rest going."""
-        settled, _ = _without_work(job.utterance, self.originals, self.dims, where=job.dialogue_id)
+        settled, _ = _without_work(job.utterance, self.originals, self.dims, where=job.dialogue.id)
         todo: dict[_Target, Extractor] = {}
         for target in job.targets:
-            result = settled.get(target[0]) or self.cache.get(self._key(job, target[0]), self.extractors[target])
+            result = settled.get(target[0]) or self.cache.get(self._key(job, target), self.extractors[target])
             if result is None:
                 todo[target] = self.extractors[target]
             else:
@@ -250,7 +286,7 @@ class _Engine:
         tracks: dict[_Target, Extractor] = {}
         for target, extractor in todo.items():
             if extractor.modality == "text":
-                self._wait(job, target, extractor.prepare(job.utterance.text))
+                self.waiting[target].append((job, extractor.prepare(_turns(job.dialogue, job.index, extractor))))
             else:
                 tracks[target] = extractor
         if tracks:
@@ -269,12 +305,7 @@ class _Engine:
             raise
         del self.decoding[future]
         for target, result in prepared.items():
-            self._wait(job, target, result)
-
-    def _wait(self, job: _Job, target: _Target, prepared: Prepared) -> None:
-        self.waiting[target].append((job, prepared))
-        if len(self.waiting[target]) >= self.extractors[target].lookahead:
-            self._encode(target)
+            self.waiting[target].append((job, result))
 
     def _encode(self, target: _Target) -> None:
         items, self.waiting[target] = self.waiting[target], []
@@ -282,15 +313,17 @@ class _Engine:
         encoded = _encode(extractor, [prepared for _, prepared in items])
         for (job, _), extracted in zip(items, encoded, strict=True):
             if extracted.status != "failed":  # what could not be read is tried again the next time
-                self.cache.put(self._key(job, target[0]), extractor, extracted)
+                self.cache.put(self._key(job, target), extractor, extracted)
             job.results[target] = extracted
         self.progress(len(items))
 
-    def _key(self, job: _Job, modality: str) -> str:
+    def _key(self, job: _Job, target: _Target) -> str:
         """Hash of what the extractor is given; a clip that is longer than its utterance can last is not decoded."""
-        utterance = job.utterance
-        if modality == "text":
+        utterance, extractor = job.utterance, self.extractors[target]
+        if extractor.modality == "text":
             content = ["text", utterance.text]
+            if extractor.turns_before:  # who speaks matters then
+                content = ["turns", *_turns(job.dialogue, job.index, extractor)]
         else:
             content = ["clip", self.digests[utterance.clip] if utterance.clip else "", utterance.max_seconds]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -326,12 +359,19 @@ def _without_work(
     return results, todo
 
 
-def _prepare(utterance: Utterance, extractors: Mapping[str, Extractor]) -> dict[str, Prepared]:
+def _turns(dialogue: Dialogue, index: int, extractor: Extractor) -> list[Turn]:
+    """What a text extractor is given: the utterance and what was said before it."""
+    heard = dialogue.utterances[max(0, index - extractor.turns_before) : index + 1]
+    return [Turn(u.speaker, u.text) for u in heard]
+
+
+def _prepare(dialogue: Dialogue, index: int, extractors: Mapping[str, Extractor]) -> dict[str, Prepared]:
     """The worker's halves, in this process."""
+    utterance = dialogue.utterances[index]
     tracks = {modality: extractor for modality, extractor in extractors.items() if modality != "text"}
     prepared = {}
     if "text" in extractors:
-        prepared["text"] = extractors["text"].prepare(utterance.text)
+        prepared["text"] = extractors["text"].prepare(_turns(dialogue, index, extractors["text"]))
     if tracks and utterance.clip:
         prepared |= clips.prepare(utterance.clip, tracks, max_seconds=utterance.max_seconds)
     return prepared
@@ -340,14 +380,14 @@ def _prepare(utterance: Utterance, extractors: Mapping[str, Extractor]) -> dict[
 def _encode(extractor: Extractor, prepared: Sequence[Prepared]) -> list[Extracted]:
     """The main process's half, of those that have a payload."""
     payloads = [item.payload for item in prepared if item.payload is not None]
-    vectors = iter(extractor.encode(payloads) if payloads else ())
+    encoded = iter(extractor.encode(payloads) if payloads else ())
     results = []
     for item in prepared:
-        vector = None if item.payload is None else next(vectors)
+        vector, sequence = (None, None) if item.payload is None else next(encoded)
         if vector is not None and not np.isfinite(vector).all():
             results.append(Extracted(vector=None, status="degraded", reason="the features are not finite"))
         else:
-            results.append(Extracted(vector=vector, status=item.status, reason=item.reason))
+            results.append(Extracted(vector=vector, sequence=sequence, status=item.status, reason=item.reason))
     return results
 
 

@@ -6,10 +6,11 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from jmer.errors import UserError
 from jmer.types import Status
 
 
@@ -26,29 +27,62 @@ class Prepared:
     reason: str = ""
 
 
+class Encoded(NamedTuple):
+    """vector: `[D]` float32. sequence: `[T, D']` float16, T from 1 to `sequence_frames`; None if that is 0."""
+
+    vector: np.ndarray
+    sequence: np.ndarray | None = None
+
+
 @dataclass(frozen=True)
 class Extractor(abc.ABC):
     """One way to turn a modality of an utterance into a vector; subclasses are frozen dataclasses of their options.
 
-    modality: what it reads. `prepare` is given a str, a waveform `[T]` or frames `[F, height, width, 3]`.
+    sequence_frames: how much of the sequence that the vector sums up is kept beside it: that many frames at most, a
+      longer one being averaged in as many equal parts; 0 for none of it.
+
+    modality: what it reads. `prepare` is given the `jmer.types.Media` of a clip, with that track in it, or the turns of
+      a dialogue up to the utterance, a `jmer.types.Turn` each.
     kind, version: name within the modality, and a number to raise whenever the same input gives another vector.
-    lookahead: how many payloads are worth gathering before `encode` is called.
+    lookahead: how many payloads are worth gathering before `encode` is called, to form batches of like length.
+    batch: how many are worth encoding when the encoder has nothing else to do; at most `lookahead`.
     frames_wanted: how many frames of a clip `prepare` wants; 0 but for video.
-    dim: D of the vectors.
+    turns_before: how many earlier turns `prepare` wants; 0 but for text.
+    dim, sequence_dim: D and D'; the latter is 0 where no sequence is kept.
     """
+
+    sequence_frames: int = dataclasses.field(default=0, kw_only=True)
 
     modality: ClassVar[str]
     kind: ClassVar[str]
     version: ClassVar[int]
     lookahead: ClassVar[int] = 1
+    batch: ClassVar[int] = 1
+
+    def __post_init__(self):
+        if self.sequence_frames < 0:
+            raise UserError(f"sequence_frames is {self.sequence_frames}; expected 0 or how many frames to keep")
 
     @property
     def frames_wanted(self) -> int:
         return 0
 
     @property
+    def turns_before(self) -> int:
+        return 0
+
+    @property
     @abc.abstractmethod
     def dim(self) -> int: ...
+
+    @property
+    def frame_dim(self) -> int:
+        """D' of a sequence, whether or not one is asked for."""
+        return self.dim
+
+    @property
+    def sequence_dim(self) -> int:
+        return self.frame_dim if self.sequence_frames else 0
 
     @property
     def weights(self) -> str:
@@ -59,9 +93,13 @@ class Extractor(abc.ABC):
     def prepare(self, raw: Any) -> Prepared:
         """The worker's half, without jax: raw input, never empty -> payload."""
 
-    def encode(self, payloads: Sequence[Any]) -> np.ndarray:
-        """The main process's half: payloads -> `[N, D]` float32. A row does not depend on the others."""
-        return np.stack(payloads)
+    @abc.abstractmethod
+    def encode(self, payloads: Sequence[Any]) -> list[Encoded]:
+        """The main process's half. What comes of a payload does not depend on the others."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to a worker: not the encoder with its weights."""
+        return {name: value for name, value in self.__dict__.items() if name != "_encoder"}
 
     @property
     def spec(self) -> dict[str, Any]:

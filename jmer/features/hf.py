@@ -5,12 +5,10 @@ It must not be imported in a worker: it imports jax.
 
 import ast
 import functools
-import hashlib
 import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,87 +16,37 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmer.errors import UserError
+from jmer.features import hub
 
-_WEIGHTS = ("flax_model.msgpack", "model.safetensors")  # in the order in which transformers prefers them
-_TORCH_ONLY = "pytorch_model.bin"
-_ASIDE = ("*.json", "*.txt", "*.model")  # configuration and tokenizer
 _TOKENS_A_BATCH = 2048
 _SHORTEST = 16  # tokens; the lengths of batches are this, doubled until the longest text fits
 _SMALLEST = 8  # texts; a last batch that is not full has this many places, doubled until it fits
+_IMAGES_A_BATCH = 16
 
 
-class TextEncoder:
-    """A BERT-type model with its tokenizer.
+class Encoder:
+    """A model of transformers' that has a Flax form.
 
     dim: D of the hidden states.
-    sha256: hash of the weights, configuration and tokenizer files.
+    layers: how many hidden states there are beside that before the first layer.
     """
 
-    def __init__(self, model: str):
-        self.folder = resolve(model)
-        self._given = model
+    def __init__(self, model: str, *, field: str, expected: str):
+        self.folder = hub.resolve(model, field=field)
+        self._given, self._field, self._expected = model, field, expected
         with self._explained():
             from transformers import AutoConfig
 
-            self._config = AutoConfig.from_pretrained(self.folder, local_files_only=True)
-        self.dim: int = self._config.hidden_size
+            self.config = AutoConfig.from_pretrained(self.folder, local_files_only=True)
+        self.dim: int = self.config.hidden_size
+        self.layers: int = self.config.num_hidden_layers
 
     @functools.cached_property
     def sha256(self) -> str:
-        digest = hashlib.sha256()
-        aside = sorted(path for pattern in _ASIDE for path in self.folder.glob(pattern))
-        for path in [*aside, next(self.folder / name for name in _WEIGHTS if (self.folder / name).is_file())]:
-            with path.open("rb") as stream:
-                digest.update(f"{path.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
-        return digest.hexdigest()
-
-    def tokenize(self, text: str, *, limit: int) -> tuple[np.ndarray, int]:
-        """Returns token ids `[T]` int32, at most `limit` and what the model has positions for, and the uncut number."""
-        limit = min(limit, self._tokenizer.model_max_length, self._positions)
-        ids = self._tokenizer(text, verbose=False)["input_ids"]
-        total = len(ids)
-        if total > limit:
-            ids = self._tokenizer(text, truncation=True, max_length=limit)["input_ids"]
-        return np.array(ids, np.int32), total
-
-    def encode(self, texts: Sequence[np.ndarray], *, pooling: str) -> np.ndarray:
-        """Token ids `[T]` of each text -> `[N, D]` float32.
-
-        Texts of like length share a batch. The shapes of batches are few, as each is compiled once.
-        """
-        order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
-        out = np.zeros((len(texts), self.dim), np.float32)
-        while order:
-            # Past its last position a model gives NaN, which reaches the others through the attention's zeros.
-            length = min(_doubled(_SHORTEST, len(texts[order[0]])), self._positions)
-            places = max(_TOKENS_A_BATCH // length, _SMALLEST)
-            batch, order = order[:places], order[places:]
-            places = min(places, _doubled(_SMALLEST, len(batch)))
-            ids = np.full((places, length), self._tokenizer.pad_token_id or 0, np.int32)
-            mask = np.zeros((places, length), np.int32)
-            mask[:, 0] = 1  # so that an empty place has a mean
-            for row, i in enumerate(batch):
-                ids[row, : len(texts[i])] = texts[i]
-                mask[row, : len(texts[i])] = 1
-            out[batch] = np.asarray(self._pooled(self._params, ids, mask, pooling=pooling))[: len(batch)]
-        return out
-
-    @property
-    def _positions(self) -> int:
-        """How many tokens the model has positions for; RoBERTa numbers them from after the padding's id."""
-        positions = getattr(self._config, "max_position_embeddings", None) or self._tokenizer.model_max_length
-        shifted = self._config.model_type in ("roberta", "xlm-roberta", "camembert")
-        return positions - ((self._config.pad_token_id or 0) + 1 if shifted else 0)
+        return hub.sha256(self.folder)
 
     @functools.cached_property
-    def _tokenizer(self) -> Any:
-        with self._explained():
-            from transformers import AutoTokenizer
-
-            return AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
-
-    @functools.cached_property
-    def _model(self) -> Any:
+    def model(self) -> Any:
         with self._explained(), _standard_promotion(), _captured_log() as log:
             from transformers import FlaxAutoModel
 
@@ -111,23 +59,22 @@ class TextEncoder:
         return model
 
     @functools.cached_property
-    def _params(self) -> Any:
-        return self._model.to_fp32(self._model.params)
+    def params(self) -> Any:
+        return self.model.to_fp32(self.model.params)
 
     @functools.cached_property
-    def _pooled(self) -> Any:
-        model = self._model
+    def hidden(self) -> Any:
+        """Jitted: inputs by name -> the mean of the hidden states of `layers`, `[B, T, D]`."""
+        model = self.model
 
-        @functools.partial(jax.jit, static_argnames="pooling")
-        def pooled(params: Any, ids: jax.Array, mask: jax.Array, *, pooling: str) -> jax.Array:
-            with _standard_promotion():
-                hidden = model(ids, attention_mask=mask, params=params, train=False).last_hidden_state
-            if pooling == "cls":
-                return hidden[:, 0]
-            weight = mask[:, :, None].astype(hidden.dtype)
-            return (hidden * weight).sum(axis=1) / weight.sum(axis=1)
+        @functools.partial(jax.jit, static_argnames="layers")
+        def hidden(params: Any, inputs: dict[str, jax.Array], *, layers: tuple[int, ...]) -> jax.Array:
+            # A GPU's own default of precision keeps three digits.
+            with _standard_promotion(), jax.default_matmul_precision("float32"):
+                states = model(**inputs, params=params, train=False, output_hidden_states=True).hidden_states
+            return functools.reduce(jnp.add, [states[layer] for layer in layers]) / len(layers)
 
-        return pooled
+        return hidden
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -137,51 +84,116 @@ class TextEncoder:
         except (OSError, ValueError, KeyError, NotImplementedError) as error:
             first = str(error).strip().splitlines()[0]
             raise UserError(
-                f"text model {self._given} cannot be loaded: {first}; expected a BERT-type encoder of a kind that "
-                "transformers has in Flax (BERT, RoBERTa, DistilBERT, ...), with its tokenizer"
+                f"{self._field}: {self._given} cannot be loaded: {first}; expected {self._expected}"
             ) from error
 
 
-def resolve(model: str) -> Path:
-    """Returns the directory of a model, fetched from the hub if `model` is an id there and it is not yet cached.
+class TextEncoder(Encoder):
+    """A BERT-type model with its tokenizer."""
 
-    Raises:
-      UserError: there is neither such a directory nor such a model on the hub, the hub cannot be reached, or the
-        weights are in no format that can be read.
-    """
-    folder = Path(model).expanduser()
-    if not folder.is_dir():
-        if not re.fullmatch(r"([\w-][\w.-]*/)?[\w-][\w.-]*", model):
-            raise UserError(f"text.model: no directory {model}, and it is no id on the Hugging Face hub either")
-        folder = _from_hub(model)
-    if not (folder / "config.json").is_file():
-        raise UserError(f"text.model: {folder} has no config.json; expected a directory in Hugging Face's layout")
-    if not any((folder / name).is_file() for name in _WEIGHTS):
-        found = f"only {_TORCH_ONLY}" if (folder / _TORCH_ONLY).is_file() else "no weights"
-        raise UserError(
-            f"text.model: {folder} has {found}; expected {' or '.join(_WEIGHTS)}: where PyTorch is installed, "
-            "AutoModel.from_pretrained(DIR).save_pretrained(DIR, safe_serialization=True) converts it"
+    def __init__(self, model: str):
+        super().__init__(
+            model,
+            field="text.model",
+            expected="a BERT-type encoder of a kind that transformers has in Flax (BERT, RoBERTa, DistilBERT, ...), "
+            "with its tokenizer",
         )
-    return folder.resolve()
+
+    def tokenize(self, text: str, *, before: str = "", limit: int) -> tuple[np.ndarray, slice, int]:
+        """Returns token ids `[T]` int32 of a text after what was said before it, those of the text itself, and how many
+        there would be uncut.
+
+        T is at most `limit` and what the model has positions for. What was said before loses its beginning first; the
+        text only loses its end. Without anything before it, the text's own tokens are all, the special ones included.
+        """
+        tokenizer = self._tokenizer
+        limit = min(limit, tokenizer.model_max_length, self._positions)
+        if not before:
+            ids = tokenizer(text, verbose=False)["input_ids"]
+            total = len(ids)
+            if total > limit:
+                ids = tokenizer(text, truncation=True, max_length=limit)["input_ids"]
+            return np.array(ids, np.int32), slice(0, len(ids)), total
+        if not tokenizer.is_fast:
+            raise UserError(
+                f"text.context: {self._given} has no fast tokenizer (tokenizer.json); leave the context out"
+            )
+        own = len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        special = tokenizer.num_special_tokens_to_add(pair=True)
+        if own + special < limit:
+            tokenizer.truncation_side, cut = "left", "only_first"
+        else:  # no room for what was said before
+            tokenizer.truncation_side, cut, before = "right", "only_second", ""
+        encoded = tokenizer(before, text, truncation=cut, max_length=limit)
+        inside = [i for i, part in enumerate(encoded.sequence_ids()) if part == 1]
+        tokenizer.truncation_side = "right"
+        return (
+            np.array(encoded["input_ids"], np.int32),
+            slice(inside[0], inside[-1] + 1),
+            max(len(encoded["input_ids"]), own + special),
+        )
+
+    def encode(self, texts: Sequence[tuple[np.ndarray, slice]], *, layers: Sequence[int]) -> list[np.ndarray]:
+        """What `tokenize` gave of each text -> its hidden states `[T, D]` float32, the mean of those of `layers`.
+
+        Texts of like length share a batch. The shapes of batches are few, as each is compiled once.
+        """
+        order = sorted(range(len(texts)), key=lambda i: -len(texts[i][0]))
+        out: dict[int, np.ndarray] = {}
+        while order:
+            # Past its last position a model gives NaN, which reaches the others through the attention's zeros.
+            length = min(_doubled(_SHORTEST, len(texts[order[0]][0])), self._positions)
+            places = max(_TOKENS_A_BATCH // length, _SMALLEST)
+            batch, order = order[:places], order[places:]
+            places = min(places, _doubled(_SMALLEST, len(batch)))
+            tokens = np.full((places, length), self._tokenizer.pad_token_id or 0, np.int32)
+            mask, segment = np.zeros_like(tokens), np.zeros_like(tokens)
+            mask[:, 0] = 1  # an attention over nothing at all is not defined
+            for row, (ids, own) in enumerate(texts[i] for i in batch):
+                tokens[row, : len(ids)] = ids
+                mask[row, : len(ids)] = 1
+                segment[row, own.start : len(ids)] = own.start > 0
+            inputs = {"input_ids": tokens, "attention_mask": mask}
+            if getattr(self.config, "type_vocab_size", 1) > 1:
+                inputs["token_type_ids"] = segment
+            states = np.asarray(self.hidden(self.params, inputs, layers=tuple(layers)))
+            out |= {i: states[row, : len(texts[i][0])] for row, i in enumerate(batch)}
+        return [out[i] for i in range(len(texts))]
+
+    @property
+    def _positions(self) -> int:
+        """How many tokens the model has positions for; RoBERTa numbers them from after the padding's id."""
+        positions = getattr(self.config, "max_position_embeddings", None) or self._tokenizer.model_max_length
+        shifted = self.config.model_type in ("roberta", "xlm-roberta", "camembert")
+        return positions - ((self.config.pad_token_id or 0) + 1 if shifted else 0)
+
+    @functools.cached_property
+    def _tokenizer(self) -> Any:
+        with self._explained():
+            from transformers import AutoTokenizer
+
+            return AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
 
 
-def _from_hub(model: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+class ImageEncoder(Encoder):
+    """A vision transformer."""
 
-    try:
-        # One of the formats is enough, and PyTorch's own is of no use; a model without either fails in `resolve`.
-        folder = Path(snapshot_download(model, allow_patterns=[*_ASIDE, _WEIGHTS[1]]))
-        if not (folder / _WEIGHTS[1]).is_file():
-            folder = Path(snapshot_download(model, allow_patterns=[*_ASIDE, _WEIGHTS[0]]))
-    except RepositoryNotFoundError as error:
-        raise UserError(f"text.model: no directory {model}, and no such model on the Hugging Face hub") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise UserError(
-            f"text.model: no directory {model}, and the Hugging Face hub cannot be reached; give the directory of a "
-            "downloaded model, or fetch it where there is a network (hf download) and copy it here"
-        ) from error
-    return folder
+    def __init__(self, model: str):
+        super().__init__(
+            model,
+            field="video.model",
+            expected="a vision transformer of a kind that transformers has in Flax (ViT, BEiT, ...)",
+        )
+
+    def encode(self, images: np.ndarray, *, layers: Sequence[int]) -> np.ndarray:
+        """Images `[N, 3, height, width]` float32 as its processor makes them -> `[N, T, D]` float32, `[CLS]` first."""
+        out = []
+        for start in range(0, len(images), _IMAGES_A_BATCH):
+            batch = images[start : start + _IMAGES_A_BATCH]
+            padded = np.pad(batch, [(0, _IMAGES_A_BATCH - len(batch)), (0, 0), (0, 0), (0, 0)])
+            states = self.hidden(self.params, {"pixel_values": padded}, layers=tuple(layers))
+            out.append(np.asarray(states)[: len(batch)])
+        return np.concatenate(out)
 
 
 def _doubled(start: int, least: int) -> int:

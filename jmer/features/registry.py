@@ -6,38 +6,70 @@ from pathlib import Path
 from typing import Any
 
 from jmer.errors import UserError
-from jmer.features.audio import LiteAudio
+from jmer.features import glove
+from jmer.features.audio import MFCC, LiteAudio, LogMel, Prosody
+from jmer.features.audio_hf import HFAudio
 from jmer.features.extractor import Extractor
-from jmer.features.text import HFText, LiteText
-from jmer.features.video import LiteVideo
+from jmer.features.glove import Glove
+from jmer.features.text import HFText, LiteText, Vader
+from jmer.features.video import HFVideo, LiteVideo
 
-_EXTRACTORS: tuple[type[Extractor], ...] = (LiteText, HFText, LiteAudio, LiteVideo)
+_EXTRACTORS: tuple[type[Extractor], ...] = (
+    LiteText,
+    Vader,
+    Glove,
+    HFText,
+    LiteAudio,
+    MFCC,
+    LogMel,
+    Prosody,
+    HFAudio,
+    LiteVideo,
+    HFVideo,
+)
 OFF = "none"
-_HUGGING_FACE = {"text": HFText}  # what a model's name other than a kind's stands for
 
 
-def from_config(modality: str, options: Mapping[str, Any]) -> Extractor | None:
+def from_config(modality: str, options: Mapping[str, Any], *, defaults: Mapping[str, Any]) -> Extractor | None:
     """Returns the extractor that `options["model"]` names, with those of the options that it has; None for `none`.
 
+    Args:
+      defaults: of the options; one that the extractor does not have must have been left at it.
+
     Raises:
-      UserError: there is no such extractor, or an option is out of range.
+      UserError: there is no such extractor, it lacks an option that is set, or an option is out of range.
     """
     model = options["model"]
     if model == OFF:
         return None
-    kinds = {
-        cls.kind: cls for cls in _EXTRACTORS if cls.modality == modality and cls is not _HUGGING_FACE.get(modality)
-    }
-    cls = kinds.get(model) or _HUGGING_FACE.get(modality)
-    if cls is None or not model:
-        known = [*kinds, OFF] + (["a directory or hub id"] if modality in _HUGGING_FACE else [])
-        raise UserError(
-            f"config field '{modality}.model' is '{model}'; expected {', '.join(known[:-1])} or {known[-1]}"
-        )
-    if cls.kind != model and Path(model).is_dir():  # a run is used from other folders than it was made in
+    cls = _class_of(modality, model)
+    if "model" in {field.name for field in dataclasses.fields(cls)} and Path(model).exists():
+        # A run is used from other folders than it was made in.
         options = {**options, "model": str(Path(model).resolve())}
     names = {field.name for field in dataclasses.fields(cls)}
+    for name, value in options.items():
+        if name not in names | {"model"} and value != defaults[name]:
+            have = ", ".join(sorted(names - {"model"})) or "no options"
+            raise UserError(
+                f"config field '{modality}.{name}' is set, but {modality}.model={model} has no such option (it has "
+                f"{have}); leave it out"
+            )
     return cls(**{name: value for name, value in options.items() if name in names})
+
+
+def _class_of(modality: str, model: str) -> type[Extractor]:
+    """The extractor that a model's name stands for: a kind's own, or by what sort of file or folder it is."""
+    kinds = {cls.kind: cls for cls in _EXTRACTORS if cls.modality == modality}
+    named = {kind: cls for kind, cls in kinds.items() if "model" not in {f.name for f in dataclasses.fields(cls)}}
+    if model in named:
+        return named[model]
+    if "glove" in kinds and Path(model).suffix in glove.SUFFIXES:
+        return kinds["glove"]
+    if "hf" in kinds and model:
+        return kinds["hf"]
+    others = {"glove": "a file of word vectors", "hf": "a directory or hub id"}
+    known = [*named, OFF, *(what for kind, what in others.items() if kind in kinds)]
+    raise UserError(f"config field '{modality}.model' is '{model}'; expected {', '.join(known[:-1])} or {known[-1]}")
 
 
 def build(spec: Mapping[str, Any]) -> Extractor:

@@ -1,4 +1,4 @@
-"""Text features: one set that needs no learned weights, and any BERT-type encoder of Hugging Face's."""
+"""Text features: those that need no learned weights, and any BERT-type encoder of Hugging Face's."""
 
 import functools
 import re
@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from jmer.errors import UserError
-from jmer.features.extractor import Extractor, Prepared
+from jmer.features.extractor import Encoded, Extractor, Prepared
+from jmer.features.pooling import encoded, layers, poolings, shortened
+from jmer.types import Turn
 
 WORD_BINS, CHAR_BINS = 512, 512
 _VADER = ("neg", "neu", "pos", "compound")
@@ -25,24 +27,37 @@ class LiteText(Extractor):
     kind = "lite"
     version = 1
     lookahead = 256
+    batch = 64
 
     @property
     def dim(self) -> int:
         return len(_VADER) + len(_MARKS) + WORD_BINS + CHAR_BINS
 
-    def prepare(self, raw: str) -> Prepared:
-        return Prepared(payload=raw)
+    def prepare(self, raw: Sequence[Turn]) -> Prepared:
+        return Prepared(payload=raw[-1].text)
 
-    def encode(self, payloads: Sequence[str]) -> np.ndarray:
-        scores = [_sentiment().polarity_scores(text) for text in payloads]
-        sentiment = np.array([[score[key] for key in _VADER] for score in scores])
-        counts = np.log1p([[len(re.findall(mark, text)) for mark in _MARKS] for text in payloads])
-        hashed = [hasher.transform(payloads).toarray() for hasher in _hashers()]
-        return np.concatenate([sentiment, counts, *hashed], axis=1).astype(np.float32)
+    def encode(self, payloads: Sequence[str]) -> list[Encoded]:
+        vectors = self._describe(payloads)
+        if not self.sequence_frames:
+            return [Encoded(vector) for vector in vectors]
+        words = [text.split() or [text] for text in payloads]
+        frames = self._describe([word for each in words for word in each])
+        each = np.split(frames, np.cumsum([len(w) for w in words])[:-1])
+        return [Encoded(v, shortened(f, self.sequence_frames)) for v, f in zip(vectors, each, strict=True)]
+
+    def _describe(self, texts: Sequence[str]) -> np.ndarray:
+        counts = np.log1p([[len(re.findall(mark, text)) for mark in _MARKS] for text in texts])
+        hashed = [hasher.transform(texts).toarray() for hasher in _hashers()]
+        return np.concatenate([_sentiments(texts), counts, *hashed], axis=1).astype(np.float32)
+
+
+def _sentiments(texts: Sequence[str]) -> np.ndarray:
+    scores = [_analyzer().polarity_scores(text) for text in texts]
+    return np.array([[score[key] for key in _VADER] for score in scores], np.float32)
 
 
 @functools.cache
-def _sentiment() -> Any:
+def _analyzer() -> Any:
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
     return SentimentIntensityAnalyzer()
@@ -59,28 +74,52 @@ def _hashers() -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True)
+class Vader(LiteText):
+    """VADER's sentiment alone (Hutto & Gilbert 2014)."""
+
+    kind = "vader"
+
+    @property
+    def dim(self) -> int:
+        return len(_VADER)
+
+    def _describe(self, texts: Sequence[str]) -> np.ndarray:
+        return _sentiments(texts)
+
+
+@dataclass(frozen=True)
 class HFText(Extractor):
-    """A BERT-type encoder: the last layer's hidden states, averaged over the tokens or taken at the first.
+    """A BERT-type encoder's hidden states, pooled over the tokens.
 
     model: a directory in Hugging Face's layout, or an id on their hub.
-    pooling: `mean` over the tokens, special ones included, or `cls`.
+    pooling: `mean`, `std` or `cls` (the first token), or several, comma-separated. Over all tokens, or with a context
+      over the utterance's own.
+    layers: whose hidden states; of several, comma-separated, the mean. 0 is before the first, -1 the last.
     max_tokens: longer texts are cut, and said to be.
+    context: how many earlier turns the encoder reads before the utterance, as many of their last tokens as fit.
+    speakers: with a context, every turn begins with its speaker's name (Kim & Vossen 2021, EmoBERTa).
     """
 
     model: str
     pooling: str = "mean"
+    layers: str = "-1"
     max_tokens: int = 128
+    context: int = 0
+    speakers: bool = True
 
     modality = "text"
     kind = "hf"
-    version = 1
+    version = 2
     lookahead = 1024  # enough to fill batches of like length
+    batch = 256
 
     def __post_init__(self):
-        if self.pooling not in ("mean", "cls"):
-            raise UserError(f"text.pooling is '{self.pooling}'; expected mean or cls")
+        super().__post_init__()
+        poolings(self.pooling, field="text.pooling")
         if self.max_tokens < 3:
             raise UserError(f"text.max_tokens is {self.max_tokens}; expected at least 3, of which 2 mark start and end")
+        if self.context < 0:
+            raise UserError(f"text.context is {self.context}; expected 0 or how many earlier turns to read")
 
     @functools.cached_property
     def _encoder(self) -> Any:
@@ -88,20 +127,40 @@ class HFText(Extractor):
 
         return hf.TextEncoder(self.model)
 
+    @functools.cached_property
+    def _layers(self) -> tuple[int, ...]:
+        return layers(self.layers, self._encoder.layers, field="text.layers")
+
+    @property
+    def turns_before(self) -> int:
+        return self.context
+
+    @property
+    def frame_dim(self) -> int:
+        return self._encoder.dim
+
     @property
     def dim(self) -> int:
-        return self._encoder.dim
+        return self._encoder.dim * len(poolings(self.pooling, field="text.pooling"))
 
     @property
     def weights(self) -> str:
         return self._encoder.sha256
 
-    def prepare(self, raw: str) -> Prepared:
-        tokens, total = self._encoder.tokenize(raw, limit=self.max_tokens)
+    def prepare(self, raw: Sequence[Turn]) -> Prepared:
+        named = [f"{speaker}: {text}" if self.speakers and self.context else text for speaker, text in raw]
+        before = "\n".join(named[:-1])
+        tokens, own, total = self._encoder.tokenize(named[-1], before=before, limit=self.max_tokens)
         if total > len(tokens):
-            return Prepared(payload=tokens, status="degraded", reason=f"text of {total} tokens cut at {len(tokens)}")
-        return Prepared(payload=tokens)
+            reason = f"text of {total} tokens cut at {len(tokens)}"
+            return Prepared(payload=(tokens, own), status="degraded", reason=reason)
+        return Prepared(payload=(tokens, own))
 
-    def encode(self, payloads: Sequence[np.ndarray]) -> np.ndarray:
-        """payloads: `[T]` int32 token ids each."""
-        return self._encoder.encode(payloads, pooling=self.pooling)
+    def encode(self, payloads: Sequence[tuple[np.ndarray, slice]]) -> list[Encoded]:
+        """payloads: `[T]` int32 token ids each, and which of them are the utterance's."""
+        chosen = poolings(self.pooling, field="text.pooling")
+        states = self._encoder.encode(payloads, layers=self._layers)
+        return [
+            encoded(frames[own], pooling=chosen, sequence_frames=self.sequence_frames, cls=frames[0])
+            for frames, (_, own) in zip(states, payloads, strict=True)
+        ]

@@ -1,13 +1,18 @@
-"""Video features: what the speaker's face expresses."""
+"""Video features: what the speaker's face expresses, or what a vision transformer makes of it."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from jmer.data import faces
 from jmer.errors import UserError
-from jmer.features.extractor import Extractor, Prepared
+from jmer.features import hub, images
+from jmer.features.extractor import Encoded, Extractor, Prepared
+from jmer.features.pooling import encoded, layers, poolings
+from jmer.types import Media
 
 _CROPS_A_BATCH = 64
 _SMALLEST = 8  # crops; a last batch that is not full has this many places, doubled until it fits
@@ -26,20 +31,25 @@ class LiteVideo(Extractor):
     kind = "lite"
     version = 1
     lookahead = 32
+    batch = 8
 
     def __post_init__(self):
-        if self.frames < 1:
-            raise UserError(f"video.frames is {self.frames}; expected at least 1")
+        super().__post_init__()
+        _check_frames(self.frames)
 
     @property
     def frames_wanted(self) -> int:
         return self.frames
 
     @property
-    def dim(self) -> int:
+    def frame_dim(self) -> int:
         from jmer.features import face_expression
 
-        return 2 * (face_expression.FEATURE_DIM + len(face_expression.EXPRESSIONS))
+        return face_expression.FEATURE_DIM + len(face_expression.EXPRESSIONS)
+
+    @property
+    def dim(self) -> int:
+        return 2 * self.frame_dim
 
     @property
     def weights(self) -> str:
@@ -47,19 +57,110 @@ class LiteVideo(Extractor):
 
         return face_expression.WEIGHTS_SHA256
 
-    def prepare(self, raw: np.ndarray) -> Prepared:
-        """raw: `[F, height, width, 3]` uint8 RGB; the payload is the crops of the frames with a face."""
-        crops, _ = faces.face_crops(raw)
+    def prepare(self, raw: Media) -> Prepared:
+        """The payload is the crops of the frames with a face."""
+        assert raw.frames is not None
+        crops, _ = faces.face_crops(raw.frames)
         if not len(crops):
-            return Prepared(payload=None, status="degraded", reason=f"no face found in {len(raw)} frames")
+            return Prepared(payload=None, status="degraded", reason=f"no face found in {len(raw.frames)} frames")
         return Prepared(payload=crops)
 
-    def encode(self, payloads: Sequence[np.ndarray]) -> np.ndarray:
+    def encode(self, payloads: Sequence[np.ndarray]) -> list[Encoded]:
         """payloads: `[K, 112, 112, 3]` uint8 RGB crops each, K at least 1."""
         answers = _answers(np.concatenate(payloads))
         ends = np.cumsum([len(crops) for crops in payloads])
-        groups = np.split(answers, ends[:-1])
-        return np.stack([np.concatenate([group.mean(axis=0), group.std(axis=0)]) for group in groups])
+        return [
+            encoded(frames, pooling=("mean", "std"), sequence_frames=self.sequence_frames)
+            for frames in np.split(answers, ends[:-1])
+        ]
+
+
+@dataclass(frozen=True)
+class HFVideo(Extractor):
+    """A vision transformer's first token of each frame, or of the face in it, pooled over the frames.
+
+    model: a directory in Hugging Face's layout, or an id on their hub.
+    frames: how many frames of a clip are looked at, evenly spaced.
+    crop: `face` for what `LiteVideo` looks at, or `frame` for the whole picture.
+    pooling: `mean`, `std`, or both, comma-separated.
+    layers: whose hidden states; of several, comma-separated, the mean. 0 is before the first, -1 the last.
+    """
+
+    model: str
+    frames: int = 8
+    crop: str = "face"
+    pooling: str = "mean"
+    layers: str = "-1"
+
+    modality = "video"
+    kind = "hf"
+    version = 1
+    lookahead = 16
+    batch = 2
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_frames(self.frames)
+        poolings(self.pooling, field="video.pooling", known=("mean", "std"))
+        if self.crop not in ("face", "frame"):
+            raise UserError(f"video.crop is '{self.crop}'; expected face or frame")
+
+    @functools.cached_property
+    def _encoder(self) -> Any:
+        from jmer.features import hf  # imports jax, which workers do without
+
+        return hf.ImageEncoder(self.model)
+
+    @functools.cached_property
+    def _layers(self) -> tuple[int, ...]:
+        return layers(self.layers, self._encoder.layers, field="video.layers")
+
+    @functools.cached_property
+    def _processing(self) -> images.Processing:
+        folder = hub.resolve(self.model, field="video.model")
+        name = "preprocessor_config.json"
+        return images.parse(hub.read_json(folder, name, field="video.model"), where=folder / name)
+
+    @property
+    def frames_wanted(self) -> int:
+        return self.frames
+
+    @property
+    def frame_dim(self) -> int:
+        return self._encoder.dim
+
+    @property
+    def dim(self) -> int:
+        return self._encoder.dim * len(self.pooling.split(","))
+
+    @property
+    def weights(self) -> str:
+        return self._encoder.sha256
+
+    def prepare(self, raw: Media) -> Prepared:
+        """The payload is the pictures in the size that the model wants, `[K, height, width, 3]` uint8."""
+        assert raw.frames is not None
+        pictures = raw.frames
+        if self.crop == "face":
+            pictures, _ = faces.face_crops(raw.frames, size=self._processing.height)
+            if not len(pictures):
+                return Prepared(payload=None, status="degraded", reason=f"no face found in {len(raw.frames)} frames")
+        return Prepared(payload=images.resized(pictures, self._processing))
+
+    def encode(self, payloads: Sequence[np.ndarray]) -> list[Encoded]:
+        pictures = images.normalised(np.concatenate(payloads), self._processing)
+        firsts = self._encoder.encode(pictures, layers=self._layers)[:, 0]
+        ends = np.cumsum([len(pictures) for pictures in payloads])
+        chosen = poolings(self.pooling, field="video.pooling")
+        return [
+            encoded(frames, pooling=chosen, sequence_frames=self.sequence_frames)
+            for frames in np.split(firsts, ends[:-1])
+        ]
+
+
+def _check_frames(frames: int) -> None:
+    if frames < 1:
+        raise UserError(f"video.frames is {frames}; expected at least 1")
 
 
 def _answers(crops: np.ndarray) -> np.ndarray:

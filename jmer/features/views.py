@@ -4,6 +4,7 @@ The randomness of a view comes from its seed, its number and the content itself:
 rest of the corpus change it, and what is augmented is cached by content like everything else.
 """
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -14,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from jmer.features import augment
-from jmer.features.extractor import Extractor, Prepared
+from jmer.features.extractor import Encoded, Extractor, Prepared
+from jmer.types import Media, Turn
 
 SPLIT = "train"  # the one that has views
 
@@ -35,8 +37,20 @@ class _View(Extractor):
         return self.base.lookahead
 
     @property
+    def batch(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.base.batch
+
+    @property
     def dim(self) -> int:
         return self.base.dim
+
+    @property
+    def sequence_dim(self) -> int:
+        return self.base.sequence_dim
+
+    @property
+    def turns_before(self) -> int:
+        return self.base.turns_before
 
     @property
     def weights(self) -> str:
@@ -50,7 +64,7 @@ class _View(Extractor):
     def _augmentation(self) -> dict[str, Any]:
         return {"version": self.version, "seed": self.seed, **augment.PARAMETERS[self.modality]}
 
-    def encode(self, payloads: Sequence[Any]) -> np.ndarray:
+    def encode(self, payloads: Sequence[Any]) -> list[Encoded]:
         return self.base.encode(payloads)
 
     def _generator(self, content: bytes) -> np.random.Generator:
@@ -64,20 +78,24 @@ class AudioView(_View):
 
     modality = "audio"
 
-    def prepare(self, raw: np.ndarray) -> Prepared:
-        return self.base.prepare(augment.augment_wave(raw, self._generator(raw.tobytes())))
+    def prepare(self, raw: Media) -> Prepared:
+        assert raw.wave is not None
+        wave = augment.augment_wave(raw.wave, self._generator(raw.wave.tobytes()))
+        return self.base.prepare(dataclasses.replace(raw, wave=wave))
 
 
 @dataclass(frozen=True)
 class TextView(_View):
-    """A view of the text; lexicon: the synonyms."""
+    """A view of the utterance's own text; lexicon: the synonyms."""
 
     lexicon: augment.Lexicon = field(default_factory=dict, repr=False)
 
     modality = "text"
 
-    def prepare(self, raw: str) -> Prepared:
-        return self.base.prepare(augment.augment_text(raw, self._generator(raw.encode()), self.lexicon))
+    def prepare(self, raw: Sequence[Turn]) -> Prepared:
+        *before, (speaker, text) = raw
+        text = augment.augment_text(text, self._generator(text.encode()), self.lexicon)
+        return self.base.prepare([*before, Turn(speaker, text)])
 
     @property
     def _augmentation(self) -> dict[str, Any]:

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jmer.features.extractor import Extractor, Prepared
+from jmer.features.extractor import Encoded, Extractor, Prepared
+from jmer.features.pooling import shortened
+from jmer.types import Media, Turn
 
 
 @dataclass(frozen=True)
 class Letters(Extractor):
-    """Counts of letters and words; encodes up to 5 at a time."""
+    """Counts of letters and words; encodes up to 5 at a time. before: how many earlier turns count too."""
+
+    before: int = 0
 
     modality = "text"
     kind = "letters"
@@ -23,14 +27,24 @@ class Letters(Extractor):
     def dim(self) -> int:
         return 2
 
-    def prepare(self, raw: str) -> Prepared:
-        if "LONG" in raw:
-            return Prepared(payload=raw, status="degraded", reason="text cut")
-        return Prepared(payload=raw)
+    @property
+    def turns_before(self) -> int:
+        return self.before
 
-    def encode(self, payloads: Sequence[str]) -> np.ndarray:
+    def prepare(self, raw: Sequence[Turn]) -> Prepared:
+        text = " ".join(turn.text for turn in raw)
+        if "LONG" in text:
+            return Prepared(payload=text, status="degraded", reason="text cut")
+        return Prepared(payload=text)
+
+    def encode(self, payloads: Sequence[str]) -> list[Encoded]:
         assert payloads
-        return np.array([[len(text), len(text.split())] for text in payloads], np.float32)
+        frames = [np.array([[len(word), 1] for word in text.split()], np.float32) for text in payloads]
+        limit = self.sequence_frames
+        return [
+            Encoded(np.array([len(text), len(words)], np.float32), shortened(words, limit) if limit else None)
+            for text, words in zip(payloads, frames, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -47,9 +61,13 @@ class Loudness(Extractor):
     def dim(self) -> int:
         return 3
 
-    def prepare(self, raw: np.ndarray) -> Prepared:
-        values = [self.scale * np.sqrt((raw**2).mean()), len(raw), "jax" in sys.modules]
+    def prepare(self, raw: Media) -> Prepared:
+        assert raw.wave is not None
+        values = [self.scale * np.sqrt((raw.wave**2).mean()), len(raw.wave), "jax" in sys.modules]
         return Prepared(payload=np.array(values, np.float32))
+
+    def encode(self, payloads: Sequence[np.ndarray]) -> list[Encoded]:
+        return [Encoded(payload) for payload in payloads]
 
 
 @dataclass(frozen=True)
@@ -69,13 +87,14 @@ class Colour(Extractor):
     def dim(self) -> int:
         return 3
 
-    def prepare(self, raw: np.ndarray) -> Prepared:
-        assert len(raw) == 2
-        return Prepared(payload=raw.mean(axis=(0, 1, 2)))
+    def prepare(self, raw: Media) -> Prepared:
+        assert raw.frames is not None
+        assert len(raw.frames) == 2
+        return Prepared(payload=raw.frames.mean(axis=(0, 1, 2)))
 
-    def encode(self, payloads: Sequence[np.ndarray]) -> np.ndarray:
+    def encode(self, payloads: Sequence[np.ndarray]) -> list[Encoded]:
         assert payloads
-        return np.stack(payloads).astype(np.float32)
+        return [Encoded(payload.astype(np.float32)) for payload in payloads]
 
 
 @dataclass(frozen=True)
@@ -84,7 +103,7 @@ class Crash(Loudness):
 
     kind = "crash"
 
-    def prepare(self, raw: np.ndarray) -> Prepared:
+    def prepare(self, raw: Media) -> Prepared:
         os._exit(1)
 
 
@@ -92,5 +111,5 @@ class Crash(Loudness):
 class Nan(Loudness):
     kind = "nan"
 
-    def encode(self, payloads: Sequence[np.ndarray]) -> np.ndarray:
-        return np.stack(payloads) * np.float32("nan")
+    def encode(self, payloads: Sequence[np.ndarray]) -> list[Encoded]:
+        return [Encoded(payload * np.float32("nan")) for payload in payloads]

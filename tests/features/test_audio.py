@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.fft import dct
 
-from jmer.features.audio import MELS, MFCCS, PROSODY, LiteAudio, describe
-from jmer.types import SAMPLE_RATE
+from jmer.features.audio import MELS, MFCC, MFCCS, PROSODY, LiteAudio, LogMel, Prosody, describe
+from jmer.types import SAMPLE_RATE, Media
 
 TIME = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
 RNG = np.random.default_rng(0)
@@ -26,8 +26,12 @@ def harmonic(f0: np.ndarray) -> np.ndarray:
     return np.sum([0.1 * np.sin(k * phase) / k for k in range(1, 6)], axis=0).astype(np.float32)
 
 
+def media(wave: np.ndarray) -> Media:
+    return Media(wave=wave.astype(np.float32), frames=None, seconds=len(wave) / SAMPLE_RATE)
+
+
 def prosody(wave: np.ndarray) -> dict[str, float]:
-    return dict(zip(PROSODY, describe(wave.astype(np.float32))[-len(PROSODY) :].tolist(), strict=True))
+    return dict(zip(PROSODY, describe(wave.astype(np.float32))[0][-len(PROSODY) :].tolist(), strict=True))
 
 
 @pytest.mark.parametrize("f0", [80.0, 120.0, 220.0, 400.0])
@@ -62,6 +66,40 @@ def test_energy_in_decibels():
     assert prosody(wave * 10 ** (TIME / 2))["energy_slope"] == pytest.approx(10, abs=0.5)  # dB a second
 
 
+def test_jitter_and_shimmer_of_cycles_that_differ():
+    def pulses(length: float, height: float) -> np.ndarray:
+        """Every other cycle is longer and louder by these shares than the one before it."""
+        wave, at, odd = np.zeros(2 * SAMPLE_RATE), 100.0, False
+        while at < len(wave) - 200:
+            x = (np.arange(len(wave)) - at) / 8
+            wave += (1 + height * odd) * (1 - x**2) * np.exp(-0.5 * x**2)  # of mean 0
+            at, odd = at + 120 * (1 + length * odd), not odd
+        return 0.3 * wave
+
+    for length, height in ((0.0, 0.0), (0.02, 0.0), (0.0, 0.1), (0.02, 0.1)):  # more, and two cycles are the period
+        found = prosody(pulses(length, height))
+        assert found["jitter"] == pytest.approx(length / (1 + length / 2), abs=0.003)
+        assert found["shimmer"] == pytest.approx(height / (1 + height / 2), abs=0.01)
+    assert prosody(RNG.normal(0, 0.1, len(TIME)))["jitter"] < 1
+
+
+def test_parts_are_those_of_the_whole_and_sequences_their_frames():
+    wave = harmonic(120 * 2 ** (0.5 * TIME))
+    whole = LiteAudio(sequence_frames=1000).prepare(media(wave)).payload
+    parts = [cls(sequence_frames=1000).prepare(media(wave)).payload for cls in (MFCC, LogMel, Prosody)]
+    mfcc, mel, prosodic = (part.vector for part in parts)
+    half, band = len(mfcc) // 2, len(mel) // 2
+    order = [mfcc[:half], mel[:band], mfcc[half:], mel[band:], prosodic]
+    np.testing.assert_array_equal(whole.vector, np.concatenate(order))
+    length = len(whole.sequence)
+    assert length == pytest.approx(200, abs=2)  # every 10 ms
+    np.testing.assert_array_equal(whole.sequence, np.concatenate([part.sequence[:length] for part in parts], axis=1))
+    assert whole.sequence.shape[1] == LiteAudio().frame_dim
+    few = LiteAudio(sequence_frames=10).prepare(media(wave)).payload
+    assert few.sequence.shape == (10, LiteAudio().frame_dim)
+    np.testing.assert_allclose(few.sequence.mean(axis=0), whole.sequence.mean(axis=0), atol=0.2)
+
+
 def test_pauses_and_syllables():
     wave = harmonic(np.full_like(TIME, 150.0)) * (np.sin(2 * np.pi * 4 * TIME) > 0)  # 4 bursts a second
     assert prosody(wave)["peak_rate"] == pytest.approx(4, abs=1)
@@ -75,7 +113,7 @@ def test_pauses_and_syllables():
 
 def test_spectral_means_against_numpy():
     wave = (0.1 * np.sin(2 * np.pi * 1000 * TIME)).astype(np.float32)
-    features = describe(wave)
+    features, _ = describe(wave)
     means, deviations = np.split(features[: -len(PROSODY)], 2)
     log_mel = means[3 * MFCCS :]
     assert len(log_mel) == MELS
@@ -91,16 +129,17 @@ def test_spectral_means_against_numpy():
 @pytest.mark.parametrize("samples", [512, 513, 700, 1600])
 def test_short_sounds_are_finite(samples: int):
     for wave in (np.zeros(samples), RNG.normal(0, 0.1, samples), np.eye(1, samples)[0]):
-        prepared = LiteAudio().prepare(wave.astype(np.float32))
+        prepared = LiteAudio().prepare(media(wave))
         assert prepared.status == "ok"
-        assert prepared.payload.shape == (LiteAudio().dim,)
-        assert prepared.payload.dtype == np.float32
-        assert np.isfinite(prepared.payload).all()
+        vector = prepared.payload.vector
+        assert vector.shape == (LiteAudio().dim,)
+        assert vector.dtype == np.float32
+        assert np.isfinite(vector).all()
 
 
 @pytest.mark.parametrize("samples", [0, 1, 511])
 def test_less_than_a_window_is_absent(samples: int):
-    prepared = LiteAudio().prepare(np.ones(samples, np.float32))
+    prepared = LiteAudio().prepare(media(np.ones(samples)))
     assert prepared.payload is None
     assert prepared.status == "degraded"
     assert "less than one window" in prepared.reason

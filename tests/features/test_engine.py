@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -322,7 +323,9 @@ def test_clips_in_flight_are_bounded(folder: Path, tmp_path: Path, monkeypatch: 
             most = max(most, len(pending))
             return future
 
-    def finish_one(futures, return_when):
+    def finish_one(futures, timeout=None, return_when=None):
+        if timeout == 0:
+            return set(), set(futures)
         future, work = pending.pop(0)
         future.set_result(work())
         return {future}, set(futures) - {future}
@@ -331,7 +334,45 @@ def test_clips_in_flight_are_bounded(folder: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(engine, "wait", finish_one)
     utterances = [Utterance(id=f"u{i}", speaker="a", clip=folder / "good.mp4", max_seconds=60.0 + i) for i in range(15)]
     assert len(flat(extract(corpus_of(utterances), tmp_path, workers=3))) == 15
-    assert most == 6
+    assert most == 2 * 3 + 3  # two a worker, and as many as make a batch
+
+
+def test_what_waits_is_encoded_rather_than_the_next_clip_waited_for(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """With a look-ahead of 8 clips and worthwhile batches of 2, while decoding is slow."""
+    pending: list[tuple[Future, Callable]] = []
+    events: list[str] = []
+
+    @dataclass(frozen=True)
+    class Patient(fakes.Loudness):
+        lookahead = 8
+        batch = 2
+
+        def encode(self, payloads):
+            events.append(f"encode {len(payloads)}")
+            return super().encode(payloads)
+
+    class Slow(NoPool):
+        def submit(self, function: Callable, clip: Path, *args, **kwargs) -> Future:
+            pending.append((Future(), lambda: function(clip, *args, **kwargs)))
+            return pending[-1][0]
+
+    def finish(futures, timeout=None, return_when=None):
+        """Three at a time at first, then all that are left at once."""
+        if timeout == 0:
+            return set(), set(futures)
+        events.append("wait")
+        done = [pending.pop(0) for _ in range(3 if len(pending) > 10 else len(pending))]
+        for future, work in done:
+            future.set_result(work())
+        return {future for future, _ in done}, set()
+
+    monkeypatch.setattr(engine.clips, "pool", lambda workers: Slow())
+    monkeypatch.setattr(engine, "wait", finish)
+    utterances = [Utterance(id=f"u{i}", speaker="a", clip=folder / "good.mp4", max_seconds=60.0 + i) for i in range(17)]
+    assert len(flat(extract(corpus_of(utterances), tmp_path, {"audio": Patient()}, workers=5))) == 17
+    assert events == [*("wait", "encode 3") * 2, "wait", "encode 3", "wait", "encode 8"]
 
 
 def test_worker_that_dies_is_an_error_that_names_the_clip(folder: Path, tmp_path: Path):
@@ -361,3 +402,46 @@ def test_workers_end_when_the_main_process_is_killed(tmp_path: Path):
         time.sleep(0.1)
     os.kill(worker, signal.SIGKILL)
     pytest.fail("the worker outlived its main process")
+
+
+def test_text_extractors_get_the_turns_before_and_the_cache_knows_them(tmp_path: Path):
+    def corpus(*turns: tuple[str, str]) -> Corpus:
+        utterances = [Utterance(id=f"u{i}", speaker=who, text=text) for i, (who, text) in enumerate(turns)]
+        return corpus_of([*utterances, Utterance(id="last", speaker="z", text="z")], per_dialogue=len(turns))
+
+    def lengths(*turns: tuple[str, str], before: int) -> list[float]:
+        found = flat(extract(corpus(*turns), tmp_path, {"text": fakes.Letters(before=before)}))
+        return [float(found[f"u{i}"]["text"].vector[0]) for i in range(len(turns))]  # pyright: ignore
+
+    spoken = (("a", "one"), ("b", "three"), ("a", "it"), ("b", "eleven"))
+    assert lengths(*spoken, before=0) == [3, 5, 2, 6]
+    assert lengths(*spoken, before=1) == [3, 9, 8, 9]
+    assert lengths(*spoken, before=2) == [3, 9, 12, 15]
+    assert lengths(("a", "seven"), *spoken[1:], before=2) == [5, 11, 14, 15]  # what was cached was of other turns
+    dialogue = corpus(*spoken).splits["train"][0]
+    features = engine.extract_dialogue(dialogue, {"text": fakes.Letters(before=2)})
+    assert features.values["text"][:, 0].tolist() == [3, 9, 12, 15]
+
+
+def test_sequences_are_kept_beside_the_vectors(everything, tmp_path: Path):
+    corpus, _, _ = everything
+    extractors = EXTRACTORS | {"text": fakes.Letters(sequence_frames=2)}
+    assert engine.sequence_dims(extractors) == {"text": 2}
+    first, again = (extract(corpus, tmp_path, extractors) for _ in range(2))  # the second time from the cache
+    for extractions in (first, again):
+        for extraction in extractions:
+            features = engine.features_of(
+                extraction.dialogue,
+                extraction.results,
+                dims={"text": 2, "audio": 3},
+                sequence_dims={"text": 2},
+                labels=corpus.labels,
+            )
+            for i, utterance in enumerate(extraction.dialogue.utterances):
+                words = [[len(word), 1] for word in utterance.text.split()]
+                sequence = features.sequences["text"][i]
+                assert sequence.dtype == np.float16
+                if len(words) <= 2:
+                    assert sequence.tolist() == words
+                else:
+                    assert sequence.shape == (2, 2)

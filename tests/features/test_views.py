@@ -10,9 +10,9 @@ import pytest
 from extractions import NoPool, extract, flat, same, write_clip
 
 from jmer.features import augment, engine
-from jmer.features.extractor import Extractor
+from jmer.features.extractor import Encoded, Extractor
 from jmer.features.views import AudioView, TextView, views_of
-from jmer.types import Corpus, Dialogue, Utterance
+from jmer.types import Corpus, Dialogue, Turn, Utterance
 
 LEXICON = {"glad": ("happy",), "happy": ("glad",)}
 
@@ -23,9 +23,9 @@ class Order(fakes.Letters):
 
     kind = "order"
 
-    def encode(self, payloads: Sequence[str]) -> np.ndarray:
+    def encode(self, payloads: Sequence[str]) -> list[Encoded]:
         figures = [[sum(i * ord(c) for i, c in enumerate(text, 1)), len(text)] for text in payloads]
-        return np.array(figures, np.float32)
+        return [Encoded(vector) for vector in np.array(figures, np.float32)]
 
 
 EXTRACTORS: dict[str, Extractor] = {"text": Order(), "audio": fakes.Loudness(), "video": fakes.Colour()}
@@ -125,9 +125,9 @@ def test_workers_of_views_do_without_jax(everything):
 def test_what_a_view_sees_is_the_augmented_input(everything):
     extractions, _ = everything
     view, text = views(2)[1]["text"], "I am so glad to see you again"
-    payload = view.prepare(text).payload
+    payload = view.prepare([Turn("a", text)]).payload
     assert payload != text
-    assert vectors(extractions, "whole", "text")[2] == Order().encode([payload])[0].tolist()
+    assert vectors(extractions, "whole", "text")[2] == Order().encode([payload])[0].vector.tolist()
 
 
 def test_number_of_workers_changes_nothing(corpus: Corpus, everything, no_pool: NoPool, tmp_path: Path):

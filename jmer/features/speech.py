@@ -1,0 +1,89 @@
+"""A published speech encoder, run over batches of like length. It must not be imported in a worker: it imports jax."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jmer.features import hub, published
+from jmer.features.speech_input import HOP, SECONDS
+from jmer.features.speech_nets import Wav2Vec2, Whisper, WhisperConfig, parse_config
+from jmer.types import SAMPLE_RATE
+
+# All in samples of sound.
+_BATCH = 64 * SAMPLE_RATE  # in one batch, padding included
+_SHORTEST = SAMPLE_RATE  # the lengths of batches are this, times powers of 2^(1/4)
+_LONGEST = SECONDS * SAMPLE_RATE
+
+
+class SpeechEncoder:
+    """A network with its weights.
+
+    dim: D of the hidden states.
+    layers: how many hidden states there are beside that before the first layer.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        content = hub.read_json(folder, "config.json", field="audio.model")
+        self.config = parse_config(content, where=f"audio.model: {folder / 'config.json'}")
+        self.dim: int = self.config.hidden_size
+        self.layers: int = self.config.num_hidden_layers
+        self._whisper = isinstance(self.config, WhisperConfig)
+        self._network: Any = Whisper(self.config) if isinstance(self.config, WhisperConfig) else Wav2Vec2(self.config)
+        self._params: Callable[[int], Any] = functools.cache(self._loaded)
+        self._hidden: Callable[[tuple[int, ...]], Any] = functools.cache(self._jitted)
+
+    def encode(self, inputs: Sequence[np.ndarray], *, layers: tuple[int, ...]) -> list[np.ndarray]:
+        """Waves `[T]` or spectrograms `[T, mels]` -> of each its frames, `[T', D]` float32, the mean over `layers`.
+
+        Inputs of like length share a batch. The shapes of batches are few, as each is compiled once.
+        """
+        order = sorted(range(len(inputs)), key=lambda i: -len(inputs[i]))
+        results: dict[int, np.ndarray] = {}
+        while order:
+            length = self._rounded(len(inputs[order[0]]))
+            places = max(_BATCH // (length * self._unit), 1)
+            batch, order = order[:places], order[places:]
+            places = min(places, 2 ** math.ceil(math.log2(len(batch))))
+            padded = np.zeros((places, length, *inputs[batch[0]].shape[1:]), np.float32)
+            lengths = np.zeros(places, np.int32)
+            for row, i in enumerate(batch):
+                padded[row, : len(inputs[i])] = inputs[i]
+                lengths[row] = len(inputs[i])
+            found, mask = map(np.asarray, self._hidden(layers)(self._params(max(layers)), padded, lengths))
+            results |= {i: found[row][mask[row]] for row, i in enumerate(batch)}
+        return [results[i] for i in range(len(inputs))]
+
+    @property
+    def _unit(self) -> int:
+        """Samples of sound to an entry of the inputs."""
+        return HOP if self._whisper else 1
+
+    def _rounded(self, length: int) -> int:
+        samples = length * self._unit
+        steps = max(math.ceil(4 * math.log2(samples / _SHORTEST)), 0)
+        samples = max(min(math.ceil(_SHORTEST * 2 ** (steps / 4)), _LONGEST), samples)
+        return 2 * math.ceil(samples / self._unit / 2)
+
+    def _loaded(self, highest: int) -> Any:
+        """The parameters of the layers up to the `highest`, on the device."""
+        entries = (2, self.config.num_mel_bins) if isinstance(self.config, WhisperConfig) else (SAMPLE_RATE,)
+        inputs = (jax.ShapeDtypeStruct((1, *entries), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32))
+        return jax.device_put(published.load(self._folder, self._network, *inputs, (highest,)))
+
+    def _jitted(self, layers: tuple[int, ...]) -> Any:
+        """Jitted: parameters, padded inputs, lengths `[B]` -> the mean of the hidden states of `layers`, their mask."""
+
+        @jax.jit
+        def hidden(params: Any, inputs: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
+            with jax.default_matmul_precision("float32"):  # a GPU's own default keeps three digits
+                states, mask = cast(Any, self._network.apply(params, inputs, lengths, layers))
+            return functools.reduce(jnp.add, states) / len(states), mask
+
+        return hidden
