@@ -32,7 +32,7 @@ SEEDS = 5
 RESULTS = Path(__file__).parent / "results"
 SETTINGS = {
     "meld": {"epochs": 20, "patience": 20, "seeds": SEEDS},
-    "ravdess": {"epochs": 30, "patience": 30, "seeds": SEEDS, "hidden": 64, "batch_utterances": 64, "lr": 3e-3},
+    "ravdess": {"epochs": 30, "patience": 30, "seeds": SEEDS, "hidden": 64, "batch_utterances": 16, "lr": 3e-3},
 }
 FOLDS, ACTORS = 6, 18
 

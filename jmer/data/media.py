@@ -136,6 +136,7 @@ def decode(path: Path, *, frames: int, max_seconds: float | None = None) -> Medi
                 elif isinstance(frame, av.AudioFrame):
                     sound.add(frame)
     wave, pictures = sound.wave(), picker.frames()
+    zero = scan.start if sound.start is None else sound.start
     audio_seconds = 0.0 if wave is None else len(wave) / SAMPLE_RATE
 
     damage = []
@@ -154,6 +155,7 @@ def decode(path: Path, *, frames: int, max_seconds: float | None = None) -> Medi
     return Media(
         wave=wave,
         frames=pictures,
+        frame_times=None if pictures is None else np.array(picker.times) - zero,
         seconds=scan.seconds,
         sound_only=sound_only,
         damage="; ".join(damage),
@@ -204,6 +206,7 @@ class _Scan:
 
     seconds: float
     promised: float  # by the header; 0 where that only estimates
+    start: float  # of the track that starts first
     audio_seconds: float
     video_start: float
     video_end: float
@@ -230,6 +233,7 @@ def _scan(container: InputContainer, streams: list, *, limit: float = float("inf
     return _Scan(
         seconds=max(last.values()) - min(first.values()) if last else video_packets / rate,
         promised=header if container.format.name.startswith(_EXACT_HEADERS) else 0.0,
+        start=min(first.values(), default=0.0),
         audio_seconds=last["audio"] - first["audio"] if "audio" in last else 0.0,
         video_start=first.get("video", 0.0),
         video_end=last.get("video", video_packets / rate),
@@ -238,15 +242,21 @@ def _scan(container: InputContainer, streams: list, *, limit: float = float("inf
 
 
 class _Sound:
-    """Gathers an audio track as 16 kHz mono."""
+    """Gathers an audio track as 16 kHz mono.
+
+    start: when its first sample is heard, in seconds by the file's clock; None where the file does not say.
+    """
 
     def __init__(self) -> None:
+        self.start: float | None = None
         self._resampler = None
         self._setup: tuple = ()
         self._chunks: list[np.ndarray] = []
 
     def add(self, frame: av.AudioFrame) -> None:
         setup = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if not self._setup:
+            self.start = frame.time
         if setup != self._setup:  # a track may change on the way
             self._flush()
             # As integers, since to floats FFmpeg adds channels up without scaling: stereo would come out 1.4 times
@@ -273,7 +283,10 @@ class _Sound:
 
 
 class _FramePicker:
-    """Keeps, of the frames that pass by, those on show at `count` evenly spaced times."""
+    """Keeps, of the frames that pass by, those on show at `count` evenly spaced times.
+
+    times: when each of them appeared, in seconds by the file's clock.
+    """
 
     def __init__(self, *, count: int, scan: _Scan) -> None:
         share = (scan.video_end - scan.video_start) / max(count, 1)
@@ -281,6 +294,8 @@ class _FramePicker:
         self._scan = scan
         self._passed = 0
         self._latest: av.VideoFrame | None = None
+        self._latest_time = 0.0
+        self.times: list[float] = []
         self._picked: list[np.ndarray] = []
 
     def add(self, frame: av.VideoFrame) -> None:
@@ -289,7 +304,7 @@ class _FramePicker:
             time = self._scan.video_start + self._passed / self._scan.video_rate
         self._passed += 1
         self._pick(before=time - 1e-4)  # a frame that appears just at a wanted time, but for rounding, is the one
-        self._latest = frame
+        self._latest, self._latest_time = frame, time
 
     def frames(self) -> np.ndarray | None:
         """`[count, height, width, 3]` uint8 RGB; None where no frame came."""
@@ -301,6 +316,7 @@ class _FramePicker:
         due = sum(time < before for time in self._wanted[len(self._picked) :])
         if self._latest is not None and due:
             self._picked += [self._rgb(self._latest)] * due
+            self.times += [self._latest_time] * due
 
     def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
         pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))  # phones film on their side

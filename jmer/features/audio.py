@@ -57,7 +57,7 @@ class LiteAudio(Extractor):
         sequence = shortened(frames, self.sequence_frames) if self.sequence_frames else None
         return Prepared(payload=Encoded(vector, sequence))
 
-    def encode(self, payloads: Sequence[Encoded]) -> list[Encoded]:
+    def encode(self, payloads: Sequence[Encoded], *, exact: bool = False) -> list[Encoded]:
         return list(payloads)
 
 

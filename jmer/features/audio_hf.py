@@ -1,7 +1,7 @@
 """Speech by a published encoder, frozen."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,6 @@ class HFAudio(Extractor):
     kind = "hf"
     version = 1
     lookahead = 128
-    batch = 16
 
     def __post_init__(self):
         super().__post_init__()
@@ -105,8 +104,16 @@ class HFAudio(Extractor):
                 payload.append((speech_input.normalised(part) if self._normalise else part, None))
         return Prepared(payload=payload)
 
-    def encode(self, payloads: Sequence[list[tuple[np.ndarray, int | None]]]) -> list[Encoded]:
-        states = iter(self._encoder.encode([x for parts in payloads for x, _ in parts], layers=self._layers))
+    def group(self, payload: list[tuple[np.ndarray, int | None]]) -> int:
+        """The length to which its batch is padded, that of its first window; those of one sound are alike."""
+        return self._encoder.padded_length(len(payload[0][0]))
+
+    def batch(self, group: Hashable) -> int:
+        return self._encoder.places(group)
+
+    def encode(self, payloads: Sequence[list[tuple[np.ndarray, int | None]]], *, exact: bool = False) -> list[Encoded]:
+        inputs = [x for parts in payloads for x, _ in parts]
+        states = iter(self._encoder.encode(inputs, layers=self._layers, exact=exact))
         results = []
         for parts in payloads:
             frames = np.concatenate([next(states)[:count] for _, count in parts])

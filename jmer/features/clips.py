@@ -70,6 +70,9 @@ def pool(workers: int) -> Executor:
 class _InProcess(Executor):
     """Works at once."""
 
+    def __init__(self):
+        _one_thread()
+
     def submit(self, fn: Callable, /, *args: Any, **kwargs: Any) -> Future:
         future: Future = Future()
         try:
@@ -80,13 +83,18 @@ class _InProcess(Executor):
 
 
 def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process winds up
+    _one_thread()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _one_thread() -> None:
+    """Clips are prepared side by side; and with another number of threads, products round otherwise."""
     import cv2
     import threadpoolctl
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process winds up
     cv2.setNumThreads(1)
     threadpoolctl.threadpool_limits(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:

@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
 import numpy as np
 
@@ -25,6 +24,7 @@ CLIP_MISSING = "clip missing"  # how sources begin the note on a clip that a row
 
 _Target = tuple[str, int]  # a modality, and the number of a view; 0 is the original
 
+_AHEAD = 32  # clips, decoded while a batch is encoded
 _OPEN_UTTERANCES = 4096  # begun and not yet handed on, unless one dialogue has more; they hold vectors, not media
 
 
@@ -68,7 +68,7 @@ def extract_dialogue(
         for modality, result in _prepare(dialogue, i, {m: extractors[m] for m in todo}).items():
             prepared[modality].append((i, result))
     for modality, items in prepared.items():
-        encoded = _encode(extractors[modality], [item for _, item in items])
+        encoded = _encode(extractors[modality], [item for _, item in items], exact=False)
         for (i, _), extracted in zip(items, encoded, strict=True):
             utterance = dialogue.utterances[i]
             if extracted.status == "failed":
@@ -170,11 +170,7 @@ def extract(
     pool = clips.pool(workers)
     engine = _Engine(extractors, views=views, digests=digests, cache=cache, submit=pool.submit, progress=progress)
     try:
-        # So many that the workers have work while a batch is encoded here.
-        most = max(
-            (extractor.lookahead for extractor in extractors.values() if extractor.modality != "text"), default=0
-        )
-        yield from engine.run(corpus, in_flight=2 * workers + most)
+        yield from engine.run(corpus, in_flight=2 * workers + _AHEAD)
     except BrokenProcessPool as error:
         raise UserError(
             f"a worker process died while decoding {engine.names_of_decoding()}: memory ran out, or a clip crashes the "
@@ -212,7 +208,8 @@ class _Engine:
     submit: Callable[..., Future]
     progress: Callable[[int], object]
     decoding: dict[Future, _Job] = field(default_factory=dict)
-    waiting: dict[_Target, list[tuple[_Job, Prepared]]] = field(default_factory=dict)  # for a full batch
+    # For a full batch, by group.
+    waiting: dict[tuple[_Target, Hashable], list[tuple[_Job, Prepared]]] = field(default_factory=dict)
     begun: deque[tuple[str, Dialogue, list[_Job]]] = field(default_factory=deque)  # and not yet handed on
 
     def __post_init__(self):
@@ -222,7 +219,6 @@ class _Engine:
             for number, extractors in enumerate([self.originals, *self.views])
             for modality, extractor in extractors.items()
         }
-        self.waiting = {target: [] for target in self.extractors}
 
     def run(self, corpus: Corpus, *, in_flight: int) -> Iterator[Extraction]:
         jobs, ended, opened = self._jobs(corpus), False, 0
@@ -235,19 +231,15 @@ class _Engine:
                 else:
                     opened += 1
                     self._begin(job)
-            if (target := self._fullest(of="lookahead")) is not None:
-                self._encode(target)
+            if (ready := self._ready()) is not None:
+                self._encode(*ready)
             elif self.decoding:
-                done, _ = wait(self.decoding, timeout=0)
-                if not done and (target := self._fullest(of="batch")) is not None:
-                    self._encode(target)  # rather than wait
-                elif not done:
-                    done, _ = wait(self.decoding, return_when=FIRST_COMPLETED)
+                done, _ = wait(self.decoding, return_when=FIRST_COMPLETED)
                 for future in done:
                     self._decoded(future)
             else:  # nothing will come to fill the batches
-                for target in self.extractors:
-                    self._encode(target)
+                for target, group in list(self.waiting):
+                    self._encode(target, group)
             while self.begun and all(len(job.results) == len(job.targets) for job in self.begun[0][2]):
                 split, dialogue, done_jobs = self.begun.popleft()
                 opened -= len(done_jobs)
@@ -255,10 +247,24 @@ class _Engine:
                 results, *views = (tuple(job.view(n, self.originals) for job in done_jobs) for n in numbers)
                 yield Extraction(split=split, dialogue=dialogue, results=results, views=tuple(views))
 
-    def _fullest(self, *, of: Literal["lookahead", "batch"]) -> _Target | None:
-        """The target for which most is waiting, of those for which as much is as its extractor wants."""
-        ready = [target for target, items in self.waiting.items() if len(items) >= getattr(self.extractors[target], of)]
-        return max(ready, key=lambda target: len(self.waiting[target]), default=None)
+    def _ready(self) -> tuple[_Target, Hashable] | None:
+        """A group that fills a batch, or the largest of an extractor for which too much is waiting."""
+        waiting: Counter[_Target] = Counter()
+        for (target, group), items in self.waiting.items():
+            if len(items) >= self.extractors[target].batch(group):
+                return target, group
+            waiting[target] += len(items)
+        for target, count in waiting.items():
+            if count >= self.extractors[target].lookahead:
+                return max((key for key in self.waiting if key[0] == target), key=lambda key: len(self.waiting[key]))
+        return None
+
+    def _wait(self, job: _Job, target: _Target, prepared: Prepared) -> None:
+        if prepared.payload is None:
+            self._settle(job, target, _without_payload(prepared))
+        else:
+            group = self.extractors[target].group(prepared.payload)
+            self.waiting.setdefault((target, group), []).append((job, prepared))
 
     def names_of_decoding(self) -> str:
         names = [str(job.utterance.clip) for job in self.decoding.values()]
@@ -286,7 +292,7 @@ class _Engine:
         tracks: dict[_Target, Extractor] = {}
         for target, extractor in todo.items():
             if extractor.modality == "text":
-                self.waiting[target].append((job, extractor.prepare(_turns(job.dialogue, job.index, extractor))))
+                self._wait(job, target, extractor.prepare(_turns(job.dialogue, job.index, extractor)))
             else:
                 tracks[target] = extractor
         if tracks:
@@ -305,17 +311,22 @@ class _Engine:
             raise
         del self.decoding[future]
         for target, result in prepared.items():
-            self.waiting[target].append((job, result))
+            self._wait(job, target, result)
 
-    def _encode(self, target: _Target) -> None:
-        items, self.waiting[target] = self.waiting[target], []
-        extractor = self.extractors[target]
-        encoded = _encode(extractor, [prepared for _, prepared in items])
-        for (job, _), extracted in zip(items, encoded, strict=True):
-            if extracted.status != "failed":  # what could not be read is tried again the next time
-                self.cache.put(self._key(job, target), extractor, extracted)
-            job.results[target] = extracted
-        self.progress(len(items))
+    def _encode(self, target: _Target, group: Hashable) -> None:
+        extractor, items = self.extractors[target], self.waiting.pop((target, group))
+        full = extractor.batch(group)
+        if items[full:]:
+            self.waiting[target, group] = items[full:]
+        encoded = _encode(extractor, [prepared for _, prepared in items[:full]], exact=True)
+        for (job, _), extracted in zip(items[:full], encoded, strict=True):
+            self._settle(job, target, extracted)
+
+    def _settle(self, job: _Job, target: _Target, extracted: Extracted) -> None:
+        if extracted.status != "failed":  # what could not be read is tried again the next time
+            self.cache.put(self._key(job, target), self.extractors[target], extracted)
+        job.results[target] = extracted
+        self.progress(1)
 
     def _key(self, job: _Job, target: _Target) -> str:
         """Hash of what the extractor is given; a clip that is longer than its utterance can last is not decoded."""
@@ -377,18 +388,25 @@ def _prepare(dialogue: Dialogue, index: int, extractors: Mapping[str, Extractor]
     return prepared
 
 
-def _encode(extractor: Extractor, prepared: Sequence[Prepared]) -> list[Extracted]:
+def _encode(extractor: Extractor, prepared: Sequence[Prepared], *, exact: bool) -> list[Extracted]:
     """The main process's half, of those that have a payload."""
     payloads = [item.payload for item in prepared if item.payload is not None]
-    encoded = iter(extractor.encode(payloads) if payloads else ())
+    encoded = iter(extractor.encode(payloads, exact=exact) if payloads else ())
     results = []
     for item in prepared:
-        vector, sequence = (None, None) if item.payload is None else next(encoded)
-        if vector is not None and not np.isfinite(vector).all():
-            results.append(Extracted(vector=None, status="degraded", reason="the features are not finite"))
-        else:
+        if item.payload is None:
+            results.append(_without_payload(item))
+            continue
+        vector, sequence = next(encoded)
+        if np.isfinite(vector).all():
             results.append(Extracted(vector=vector, sequence=sequence, status=item.status, reason=item.reason))
+        else:
+            results.append(Extracted(vector=None, status="degraded", reason="the features are not finite"))
     return results
+
+
+def _without_payload(prepared: Prepared) -> Extracted:
+    return Extracted(vector=None, status=prepared.status, reason=prepared.reason)
 
 
 def _class(utterance: Utterance, labels: Sequence[str], *, where: str) -> int:

@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -44,8 +44,7 @@ class Extractor(abc.ABC):
     modality: what it reads. `prepare` is given the `jmer.types.Media` of a clip, with that track in it, or the turns of
       a dialogue up to the utterance, a `jmer.types.Turn` each.
     kind, version: name within the modality, and a number to raise whenever the same input gives another vector.
-    lookahead: how many payloads are worth gathering before `encode` is called, to form batches of like length.
-    batch: how many are worth encoding when the encoder has nothing else to do; at most `lookahead`.
+    lookahead: how many payloads may wait for others of their group to fill a batch.
     frames_wanted: how many frames of a clip `prepare` wants; 0 but for video.
     turns_before: how many earlier turns `prepare` wants; 0 but for text.
     dim, sequence_dim: D and D'; the latter is 0 where no sequence is kept.
@@ -57,7 +56,6 @@ class Extractor(abc.ABC):
     kind: ClassVar[str]
     version: ClassVar[int]
     lookahead: ClassVar[int] = 1
-    batch: ClassVar[int] = 1
 
     def __post_init__(self):
         if self.sequence_frames < 0:
@@ -93,9 +91,21 @@ class Extractor(abc.ABC):
     def prepare(self, raw: Any) -> Prepared:
         """The worker's half, without jax: raw input, never empty -> payload."""
 
+    def group(self, payload: Any) -> Hashable:
+        """Payloads of one group, such as those of like length, are encoded together."""
+        return None
+
+    def batch(self, group: Hashable) -> int:
+        """How many payloads make a full batch of a group."""
+        return 1
+
     @abc.abstractmethod
-    def encode(self, payloads: Sequence[Any]) -> list[Encoded]:
-        """The main process's half. What comes of a payload does not depend on the others."""
+    def encode(self, payloads: Sequence[Any], *, exact: bool = False) -> list[Encoded]:
+        """The main process's half. What comes of a payload does not depend on the others but for the last digits.
+
+        exact: not even those, for payloads of one group, as many as make a batch or fewer: what is not there is
+          computed too. (Compiled products round otherwise in other shapes.)
+        """
 
     def __getstate__(self) -> dict[str, Any]:
         """What goes to a worker: not the encoder with its weights."""

@@ -35,7 +35,6 @@ class Glove(Extractor):
     modality = "text"
     kind = "glove"
     version = 1
-    lookahead = 256
 
     def __post_init__(self):
         super().__post_init__()
@@ -69,7 +68,7 @@ class Glove(Extractor):
             return Prepared(payload=None, status="degraded", reason="no word of the text has a vector")
         return Prepared(payload=found)
 
-    def encode(self, payloads: Sequence[list[str]]) -> list[Encoded]:
+    def encode(self, payloads: Sequence[list[str]], *, exact: bool = False) -> list[Encoded]:
         chosen = poolings(self.pooling, field="text.pooling", known=_POOLINGS)
         return [
             encoded(

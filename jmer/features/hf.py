@@ -18,10 +18,7 @@ import numpy as np
 from jmer.errors import UserError
 from jmer.features import hub
 
-_TOKENS_A_BATCH = 2048
 _SHORTEST = 16  # tokens; the lengths of batches are this, doubled until the longest text fits
-_SMALLEST = 8  # texts; a last batch that is not full has this many places, doubled until it fits
-_IMAGES_A_BATCH = 16
 
 
 class Encoder:
@@ -133,19 +130,33 @@ class TextEncoder(Encoder):
             max(len(encoded["input_ids"]), own + special),
         )
 
-    def encode(self, texts: Sequence[tuple[np.ndarray, slice]], *, layers: Sequence[int]) -> list[np.ndarray]:
+    def padded_length(self, tokens: int) -> int:
+        """The length of the batches in which a text of so many tokens is encoded. Past its last position a model gives
+        NaN, which would reach the others through the attention's zeros."""
+        return min(_doubled(_SHORTEST, tokens), self._positions)
+
+    def places(self, length: int) -> int:
+        """How many texts a batch of that padded length has."""
+        return max(_tokens_a_batch() // length, 1)
+
+    def encode(
+        self, texts: Sequence[tuple[np.ndarray, slice]], *, layers: Sequence[int], exact: bool
+    ) -> list[np.ndarray]:
         """What `tokenize` gave of each text -> its hidden states `[T, D]` float32, the mean of those of `layers`.
 
         Texts of like length share a batch. The shapes of batches are few, as each is compiled once.
+
+        exact: batches are never smaller, so that a text's last digits do not depend on how many there are.
         """
-        order = sorted(range(len(texts)), key=lambda i: -len(texts[i][0]))
+        lengths = [self.padded_length(len(ids)) for ids, _ in texts]
+        order = sorted(range(len(texts)), key=lambda i: -lengths[i])
         out: dict[int, np.ndarray] = {}
         while order:
-            # Past its last position a model gives NaN, which reaches the others through the attention's zeros.
-            length = min(_doubled(_SHORTEST, len(texts[order[0]][0])), self._positions)
-            places = max(_TOKENS_A_BATCH // length, _SMALLEST)
-            batch, order = order[:places], order[places:]
-            places = min(places, _doubled(_SMALLEST, len(batch)))
+            length = lengths[order[0]]
+            places = self.places(length)
+            batch = [i for i in order[:places] if lengths[i] == length]
+            order = order[len(batch) :]
+            places = places if exact else min(places, _doubled(1, len(batch)))
             tokens = np.full((places, length), self._tokenizer.pad_token_id or 0, np.int32)
             mask, segment = np.zeros_like(tokens), np.zeros_like(tokens)
             mask[:, 0] = 1  # an attention over nothing at all is not defined
@@ -185,15 +196,23 @@ class ImageEncoder(Encoder):
             expected="a vision transformer of a kind that transformers has in Flax (ViT, BEiT, ...)",
         )
 
-    def encode(self, images: np.ndarray, *, layers: Sequence[int]) -> np.ndarray:
-        """Images `[N, 3, height, width]` float32 as its processor makes them -> `[N, T, D]` float32, `[CLS]` first."""
+    def encode(self, images: np.ndarray, *, layers: Sequence[int], places: int) -> np.ndarray:
+        """Images `[N, 3, height, width]` float32 as its processor makes them -> `[N, T, D]` float32, `[CLS]` first.
+
+        places: of every batch.
+        """
         out = []
-        for start in range(0, len(images), _IMAGES_A_BATCH):
-            batch = images[start : start + _IMAGES_A_BATCH]
-            padded = np.pad(batch, [(0, _IMAGES_A_BATCH - len(batch)), (0, 0), (0, 0), (0, 0)])
+        for start in range(0, len(images), places):
+            batch = images[start : start + places]
+            padded = np.pad(batch, [(0, places - len(batch)), (0, 0), (0, 0), (0, 0)])
             states = self.hidden(self.params, {"pixel_values": padded}, layers=tuple(layers))
             out.append(np.asarray(states)[: len(batch)])
         return np.concatenate(out)
+
+
+def _tokens_a_batch() -> int:
+    """On a CPU larger batches gain nothing, and what the last ones lack is computed in vain."""
+    return 1024 if jax.default_backend() == "cpu" else 32_768
 
 
 def _doubled(start: int, least: int) -> int:

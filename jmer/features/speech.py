@@ -16,8 +16,7 @@ from jmer.features.speech_nets import Wav2Vec2, Whisper, WhisperConfig, parse_co
 from jmer.types import SAMPLE_RATE
 
 # All in samples of sound.
-_BATCH = 64 * SAMPLE_RATE  # in one batch, padding included
-_SHORTEST = SAMPLE_RATE  # the lengths of batches are this, times powers of 2^(1/4)
+_SHORTEST = SAMPLE_RATE  # the lengths of batches are this, times powers of 2^(1/2)
 _LONGEST = SECONDS * SAMPLE_RATE
 
 
@@ -39,18 +38,33 @@ class SpeechEncoder:
         self._params: Callable[[int], Any] = functools.cache(self._loaded)
         self._hidden: Callable[[tuple[int, ...]], Any] = functools.cache(self._jitted)
 
-    def encode(self, inputs: Sequence[np.ndarray], *, layers: tuple[int, ...]) -> list[np.ndarray]:
+    def padded_length(self, length: int) -> int:
+        """The length of the batches in which an input of that length is encoded."""
+        samples = length * self._unit
+        steps = max(math.ceil(2 * math.log2(samples / _SHORTEST)), 0)
+        samples = max(min(math.ceil(_SHORTEST * 2 ** (steps / 2)), _LONGEST), samples)
+        return 2 * math.ceil(samples / self._unit / 2)
+
+    def places(self, length: int) -> int:
+        """How many inputs a batch of that padded length has."""
+        return max(_batch() // (length * self._unit), 1)
+
+    def encode(self, inputs: Sequence[np.ndarray], *, layers: tuple[int, ...], exact: bool) -> list[np.ndarray]:
         """Waves `[T]` or spectrograms `[T, mels]` -> of each its frames, `[T', D]` float32, the mean over `layers`.
 
         Inputs of like length share a batch. The shapes of batches are few, as each is compiled once.
+
+        exact: batches are never smaller, so that an input's last digits do not depend on how many there are.
         """
-        order = sorted(range(len(inputs)), key=lambda i: -len(inputs[i]))
+        padded_lengths = [self.padded_length(len(x)) for x in inputs]
+        order = sorted(range(len(inputs)), key=lambda i: -padded_lengths[i])
         results: dict[int, np.ndarray] = {}
         while order:
-            length = self._rounded(len(inputs[order[0]]))
-            places = max(_BATCH // (length * self._unit), 1)
-            batch, order = order[:places], order[places:]
-            places = min(places, 2 ** math.ceil(math.log2(len(batch))))
+            length = padded_lengths[order[0]]
+            places = self.places(length)
+            batch = [i for i in order[:places] if padded_lengths[i] == length]
+            order = order[len(batch) :]
+            places = places if exact else min(places, 2 ** math.ceil(math.log2(len(batch))))
             padded = np.zeros((places, length, *inputs[batch[0]].shape[1:]), np.float32)
             lengths = np.zeros(places, np.int32)
             for row, i in enumerate(batch):
@@ -64,12 +78,6 @@ class SpeechEncoder:
     def _unit(self) -> int:
         """Samples of sound to an entry of the inputs."""
         return HOP if self._whisper else 1
-
-    def _rounded(self, length: int) -> int:
-        samples = length * self._unit
-        steps = max(math.ceil(4 * math.log2(samples / _SHORTEST)), 0)
-        samples = max(min(math.ceil(_SHORTEST * 2 ** (steps / 4)), _LONGEST), samples)
-        return 2 * math.ceil(samples / self._unit / 2)
 
     def _loaded(self, highest: int) -> Any:
         """The parameters of the layers up to the `highest`, on the device."""
@@ -87,3 +95,8 @@ class SpeechEncoder:
             return functools.reduce(jnp.add, states) / len(states), mask
 
         return hidden
+
+
+def _batch() -> int:
+    """Samples of a batch, padding included. On a CPU larger ones gain nothing."""
+    return (16 if jax.default_backend() == "cpu" else 256) * SAMPLE_RATE

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,6 @@ class LiteText(Extractor):
     kind = "lite"
     version = 1
     lookahead = 256
-    batch = 64
 
     @property
     def dim(self) -> int:
@@ -36,7 +35,10 @@ class LiteText(Extractor):
     def prepare(self, raw: Sequence[Turn]) -> Prepared:
         return Prepared(payload=raw[-1].text)
 
-    def encode(self, payloads: Sequence[str]) -> list[Encoded]:
+    def batch(self, group: Hashable) -> int:
+        return self.lookahead
+
+    def encode(self, payloads: Sequence[str], *, exact: bool = False) -> list[Encoded]:
         vectors = self._describe(payloads)
         if not self.sequence_frames:
             return [Encoded(vector) for vector in vectors]
@@ -110,8 +112,7 @@ class HFText(Extractor):
     modality = "text"
     kind = "hf"
     version = 2
-    lookahead = 1024  # enough to fill batches of like length
-    batch = 256
+    lookahead = 2048
 
     def __post_init__(self):
         super().__post_init__()
@@ -156,10 +157,17 @@ class HFText(Extractor):
             return Prepared(payload=(tokens, own), status="degraded", reason=reason)
         return Prepared(payload=(tokens, own))
 
-    def encode(self, payloads: Sequence[tuple[np.ndarray, slice]]) -> list[Encoded]:
+    def group(self, payload: tuple[np.ndarray, slice]) -> int:
+        """The length to which its batch is padded."""
+        return self._encoder.padded_length(len(payload[0]))
+
+    def batch(self, group: Hashable) -> int:
+        return self._encoder.places(group)
+
+    def encode(self, payloads: Sequence[tuple[np.ndarray, slice]], *, exact: bool = False) -> list[Encoded]:
         """payloads: `[T]` int32 token ids each, and which of them are the utterance's."""
         chosen = poolings(self.pooling, field="text.pooling")
-        states = self._encoder.encode(payloads, layers=self._layers)
+        states = self._encoder.encode(payloads, layers=self._layers, exact=exact)
         return [
             encoded(frames[own], pooling=chosen, sequence_frames=self.sequence_frames, cls=frames[0])
             for frames, (_, own) in zip(states, payloads, strict=True)

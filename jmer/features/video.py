@@ -1,7 +1,7 @@
 """Video features: what the speaker's face expresses, or what a vision transformer makes of it."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from jmer.features.pooling import encoded, layers, poolings
 from jmer.types import Media
 
 _CROPS_A_BATCH = 64
-_SMALLEST = 8  # crops; a last batch that is not full has this many places, doubled until it fits
+_PICTURES_A_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,6 @@ class LiteVideo(Extractor):
     kind = "lite"
     version = 1
     lookahead = 32
-    batch = 8
 
     def __post_init__(self):
         super().__post_init__()
@@ -65,9 +64,12 @@ class LiteVideo(Extractor):
             return Prepared(payload=None, status="degraded", reason=f"no face found in {len(raw.frames)} frames")
         return Prepared(payload=crops)
 
-    def encode(self, payloads: Sequence[np.ndarray]) -> list[Encoded]:
+    def batch(self, group: Hashable) -> int:
+        return max(_CROPS_A_BATCH // self.frames, 1)
+
+    def encode(self, payloads: Sequence[np.ndarray], *, exact: bool = False) -> list[Encoded]:
         """payloads: `[K, 112, 112, 3]` uint8 RGB crops each, K at least 1."""
-        answers = _answers(np.concatenate(payloads))
+        answers = _answers(np.concatenate(payloads), smallest=_CROPS_A_BATCH if exact else 1)
         ends = np.cumsum([len(crops) for crops in payloads])
         return [
             encoded(frames, pooling=("mean", "std"), sequence_frames=self.sequence_frames)
@@ -96,7 +98,6 @@ class HFVideo(Extractor):
     kind = "hf"
     version = 1
     lookahead = 16
-    batch = 2
 
     def __post_init__(self):
         super().__post_init__()
@@ -147,9 +148,12 @@ class HFVideo(Extractor):
                 return Prepared(payload=None, status="degraded", reason=f"no face found in {len(raw.frames)} frames")
         return Prepared(payload=images.resized(pictures, self._processing))
 
-    def encode(self, payloads: Sequence[np.ndarray]) -> list[Encoded]:
+    def batch(self, group: Hashable) -> int:
+        return max(_PICTURES_A_BATCH // self.frames, 1)
+
+    def encode(self, payloads: Sequence[np.ndarray], *, exact: bool = False) -> list[Encoded]:
         pictures = images.normalised(np.concatenate(payloads), self._processing)
-        firsts = self._encoder.encode(pictures, layers=self._layers)[:, 0]
+        firsts = self._encoder.encode(pictures, layers=self._layers, places=_PICTURES_A_BATCH)[:, 0]
         ends = np.cumsum([len(pictures) for pictures in payloads])
         chosen = poolings(self.pooling, field="video.pooling")
         return [
@@ -163,14 +167,14 @@ def _check_frames(frames: int) -> None:
         raise UserError(f"video.frames is {frames}; expected at least 1")
 
 
-def _answers(crops: np.ndarray) -> np.ndarray:
-    """Crops -> `[N, 256 + 7]`, in batches of few sizes, as each size is compiled once."""
+def _answers(crops: np.ndarray, *, smallest: int) -> np.ndarray:
+    """Crops -> `[N, 256 + 7]`, in batches of few sizes, as each size is compiled once: `smallest` at the least."""
     from jmer.features import face_expression  # imports jax, which workers do without
 
     rows = []
     for start in range(0, len(crops), _CROPS_A_BATCH):
         batch = crops[start : start + _CROPS_A_BATCH]
-        places = _SMALLEST
+        places = smallest
         while places < len(batch):
             places *= 2
         padded = np.pad(batch, [(0, places - len(batch)), (0, 0), (0, 0), (0, 0)])

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,10 +37,6 @@ class _View(Extractor):
         return self.base.lookahead
 
     @property
-    def batch(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return self.base.batch
-
-    @property
     def dim(self) -> int:
         return self.base.dim
 
@@ -64,8 +60,14 @@ class _View(Extractor):
     def _augmentation(self) -> dict[str, Any]:
         return {"version": self.version, "seed": self.seed, **augment.PARAMETERS[self.modality]}
 
-    def encode(self, payloads: Sequence[Any]) -> list[Encoded]:
-        return self.base.encode(payloads)
+    def group(self, payload: Any) -> Hashable:
+        return self.base.group(payload)
+
+    def batch(self, group: Hashable) -> int:
+        return self.base.batch(group)
+
+    def encode(self, payloads: Sequence[Any], *, exact: bool = False) -> list[Encoded]:
+        return self.base.encode(payloads, exact=exact)
 
     def _generator(self, content: bytes) -> np.random.Generator:
         digest = hashlib.sha256(f"{self.seed} {self.number} ".encode() + content).digest()

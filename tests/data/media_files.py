@@ -39,8 +39,13 @@ def write_clip(
     layout: str = "mono",
     audio_codec: str = "aac",
     options: dict[str, str] | None = None,
+    video_delay: float = 0.0,
+    audio_delay: float = 0.0,
 ) -> Path:
-    """One plain frame a colour (with its top left quarter black), `size` being width and height, and mono sound."""
+    """One plain frame a colour (with its top left quarter black), `size` being width and height, and mono sound.
+
+    video_delay, audio_delay: seconds by which a track starts after the file's beginning.
+    """
     with av.open(str(path), mode="w", options=options or {}) as container:
         video = container.add_stream(video_codec, rate=fps) if colours else None
         audio = container.add_stream(audio_codec, rate=rate, layout=layout) if samples is not None else None
@@ -51,7 +56,7 @@ def write_clip(
                 pixels = np.full((size[1], size[0], 3), colour, np.uint8)
                 pixels[: size[1] // 2, : size[0] // 2] = 0
                 frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-                frame.pts, frame.time_base = index, Fraction(1, fps)
+                frame.pts, frame.time_base = index + round(video_delay * fps), Fraction(1, fps)
                 container.mux(video.encode(frame))
             container.mux(video.encode(None))
         if isinstance(audio, av.AudioStream) and samples is not None:
@@ -60,6 +65,7 @@ def write_clip(
             )
             frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
             frame.sample_rate = rate
+            frame.pts, frame.time_base = round(audio_delay * rate), Fraction(1, rate)
             for chunk in [*resampler.resample(frame), *resampler.resample(None)]:
                 container.mux(audio.encode(chunk))
             container.mux(audio.encode(None))

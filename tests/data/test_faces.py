@@ -3,6 +3,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from onnx_files import write_embedding
 
 from jmer.data import faces, media, sample
 
@@ -119,3 +120,43 @@ def test_the_sample_corpus_has_faces():
         assert frames is not None
         found.append(faces.face_crops(frames)[1].any())
     assert np.mean(found) >= 0.95
+
+
+def test_a_detector_of_ones_own(actor: np.ndarray):
+    def detect(frames: np.ndarray) -> list[faces.Faces]:
+        return [faces.Faces(np.array([[100.0, 50, 80, 80]])) for _ in frames]
+
+    crops, found = faces.face_crops(actor[None], size=80, margin=0.0, detect=detect)
+
+    assert found.all()
+    np.testing.assert_array_equal(crops[0], actor[50:130, 100:180])
+
+
+def turned(points: np.ndarray, *, scale: float, degrees: float, shift: tuple[float, float]) -> np.ndarray:
+    angle = np.deg2rad(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return scale * points @ turn.T + shift
+
+
+@pytest.mark.parametrize("degrees", [0, 25, -100])
+def test_similarity_finds_the_way_back(degrees: float):
+    points = faces.TEMPLATE * 100
+    onto = faces.similarity(turned(points, scale=2.5, degrees=degrees, shift=(30, -7)), points)
+    back = turned(points, scale=2.5, degrees=degrees, shift=(30, -7)) @ onto[:, :2].T + onto[:, 2]
+    np.testing.assert_allclose(back, points, atol=1e-9)
+
+
+def test_aligned_crops_are_those_of_opencv(actor: np.ndarray, tmp_path: Path):
+    """SFace's own alignment, which needs some network to be called at all."""
+    network = write_embedding(tmp_path / "a.onnx", size=112)
+    rng = np.random.default_rng(0)
+    landmarks = turned(faces.TEMPLATE * 300, scale=1.2, degrees=20, shift=(520, 130)) + rng.normal(scale=8, size=(5, 2))
+    row = np.concatenate([np.zeros(4), landmarks.ravel(), [1]]).astype(np.float32)[None]
+
+    ours = faces.aligned_crop(actor, landmarks)
+    theirs = cv2.FaceRecognizerSF.create(str(network), "").alignCrop(actor, row)
+
+    assert np.abs(ours.astype(int) - theirs).mean() < 0.05
+    assert np.abs(ours.astype(int) - theirs).max() <= 4
+    large = cv2.resize(faces.aligned_crop(actor, landmarks, size=224), (112, 112), interpolation=cv2.INTER_AREA)
+    assert np.abs(ours.astype(int) - large).mean() < 4

@@ -334,3 +334,56 @@ def test_real_clips(shared: Path):
     spoken = media.decode(shared / "datasets/ravdess/speech_16k_flac/03-01-04-01-02-01-08.flac", frames=16)
     assert spoken.wave is not None
     assert (len(spoken.wave), spoken.sound_only, spoken.damage) == (57_124, True, "")
+
+
+@pytest.mark.parametrize(("video_delay", "audio_delay"), [(0.0, 0.0), (1.2, 0.4), (0.0, 0.4)])
+@pytest.mark.parametrize(
+    ("name", "video_codec", "audio_codec", "rate"),
+    [
+        ("a.mp4", "libx264", "aac", 44_100),
+        ("a.mkv", "mpeg4", "pcm_s16le", 48_000),
+        ("a.mpg", "mpeg1video", "mp2", 44_100),
+        ("a.ts", "mpeg2video", "mp2", 48_000),
+    ],
+)
+def test_frames_are_timed_by_the_sound(
+    tmp_path: Path, name: str, video_codec: str, audio_codec: str, rate: int, video_delay: float, audio_delay: float
+):
+    """A flash and a bang at the same moment, whenever the tracks start."""
+    moment, length = 2.0, 0.02
+    bang = np.zeros(round((3 - audio_delay) * rate), np.float32)
+    start = round((moment - audio_delay) * rate)
+    bang[start : start + round(length * rate)] = sine(800, seconds=length, rate=rate, peak=0.8)
+    path = write_clip(
+        tmp_path / name,
+        colours=[(30, 30, 30)] * round((moment - video_delay) * 25) + [(220, 220, 220)] * 25,
+        video_codec=video_codec,
+        samples=bang,
+        audio_codec=audio_codec,
+        rate=rate,
+        video_delay=video_delay,
+        audio_delay=audio_delay,
+    )
+
+    got = media.decode(path, frames=37)  # not a multiple of the clip's, so that no frame is at its wanted time
+
+    assert got.frames is not None
+    assert got.frame_times is not None
+    assert got.wave is not None
+    assert (got.frame_times.shape, got.frame_times.dtype) == ((37,), np.float64)
+    flash = got.frame_times[np.argmax(middle_colours(got.frames)[:, 0] > 125)]
+    heard = np.argmax(np.abs(got.wave) > 0.3) / SAMPLE_RATE
+    # The first bright frame that was picked is the first there is, or the one 0.04 s later.
+    assert min(abs(flash - heard), abs(flash - 0.04 - heard)) < 0.01
+    assert got.frame_times[0] == pytest.approx(video_delay - audio_delay, abs=0.08)
+
+
+def test_frames_are_timed_when_they_appear(tmp_path: Path):
+    silent = media.decode(write_clip(tmp_path / "a.mp4", colours=[RED] * 10, fps=5, video_delay=0.6), frames=4)
+    few = media.decode(write_clip(tmp_path / "b.mp4", colours=[RED, BLUE]), frames=4)
+    sound = media.decode(write_wav(tmp_path / "a.wav", np.zeros(8_000), rate=8_000), frames=4)
+
+    # The middles of the quarters of 2 s are 0.25, 0.75, ...: what is on show then has been since 0.2, 0.6, ...
+    assert silent.frame_times == pytest.approx([0.2, 0.6, 1.2, 1.6])
+    assert few.frame_times == pytest.approx([0, 0, 0.04, 0.04])
+    assert sound.frame_times is None

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from jmer.types import Media, Turn
 
 @dataclass(frozen=True)
 class Letters(Extractor):
-    """Counts of letters and words; encodes up to 5 at a time. before: how many earlier turns count too."""
+    """Counts of letters and words; encodes 5 at a time. before: how many earlier turns count too."""
 
     before: int = 0
 
@@ -31,13 +31,16 @@ class Letters(Extractor):
     def turns_before(self) -> int:
         return self.before
 
+    def batch(self, group: Hashable) -> int:
+        return 5
+
     def prepare(self, raw: Sequence[Turn]) -> Prepared:
         text = " ".join(turn.text for turn in raw)
         if "LONG" in text:
             return Prepared(payload=text, status="degraded", reason="text cut")
         return Prepared(payload=text)
 
-    def encode(self, payloads: Sequence[str]) -> list[Encoded]:
+    def encode(self, payloads: Sequence[str], *, exact: bool = False) -> list[Encoded]:
         assert payloads
         frames = [np.array([[len(word), 1] for word in text.split()], np.float32) for text in payloads]
         limit = self.sequence_frames
@@ -66,13 +69,13 @@ class Loudness(Extractor):
         values = [self.scale * np.sqrt((raw.wave**2).mean()), len(raw.wave), "jax" in sys.modules]
         return Prepared(payload=np.array(values, np.float32))
 
-    def encode(self, payloads: Sequence[np.ndarray]) -> list[Encoded]:
+    def encode(self, payloads: Sequence[np.ndarray], *, exact: bool = False) -> list[Encoded]:
         return [Encoded(payload) for payload in payloads]
 
 
 @dataclass(frozen=True)
 class Colour(Extractor):
-    """Mean colour of 2 frames; encodes up to 3 at a time."""
+    """Mean colour of 2 frames; encodes 3 at a time."""
 
     modality = "video"
     kind = "colour"
@@ -83,6 +86,9 @@ class Colour(Extractor):
     def frames_wanted(self) -> int:
         return 2
 
+    def batch(self, group: Hashable) -> int:
+        return 3
+
     @property
     def dim(self) -> int:
         return 3
@@ -92,7 +98,7 @@ class Colour(Extractor):
         assert len(raw.frames) == 2
         return Prepared(payload=raw.frames.mean(axis=(0, 1, 2)))
 
-    def encode(self, payloads: Sequence[np.ndarray]) -> list[Encoded]:
+    def encode(self, payloads: Sequence[np.ndarray], *, exact: bool = False) -> list[Encoded]:
         assert payloads
         return [Encoded(payload.astype(np.float32)) for payload in payloads]
 
@@ -111,5 +117,5 @@ class Crash(Loudness):
 class Nan(Loudness):
     kind = "nan"
 
-    def encode(self, payloads: Sequence[np.ndarray]) -> list[Encoded]:
+    def encode(self, payloads: Sequence[np.ndarray], *, exact: bool = False) -> list[Encoded]:
         return [Encoded(payload * np.float32("nan")) for payload in payloads]

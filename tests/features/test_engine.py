@@ -255,7 +255,10 @@ def test_only_missing_modalities_are_computed(folder: Path, tmp_path: Path, no_p
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
 
 
-def test_interrupted_run_goes_on_where_it_was(folder: Path, tmp_path: Path, no_pool: NoPool):
+def test_interrupted_run_goes_on_where_it_was(
+    folder: Path, tmp_path: Path, no_pool: NoPool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(engine, "_AHEAD", 0)
     utterances = []
     for i in range(12):
         clip = tmp_path / f"{i}.mp4"  # each with another content
@@ -307,7 +310,7 @@ def test_however_long_the_corpus_only_so_much_is_open(tmp_path: Path, monkeypatc
         handed += len(extraction.results)
         assert extraction.dialogue == dialogues[i]
         open_now = begun - handed
-        assert open_now <= 2 * 10 + 5
+        assert open_now <= max(sizes) + 5
     assert handed == sum(sizes)
 
 
@@ -323,56 +326,45 @@ def test_clips_in_flight_are_bounded(folder: Path, tmp_path: Path, monkeypatch: 
             most = max(most, len(pending))
             return future
 
-    def finish_one(futures, timeout=None, return_when=None):
-        if timeout == 0:
-            return set(), set(futures)
+    def finish_one(futures, return_when):
         future, work = pending.pop(0)
         future.set_result(work())
         return {future}, set(futures) - {future}
 
     monkeypatch.setattr(engine.clips, "pool", lambda workers: Slow())
     monkeypatch.setattr(engine, "wait", finish_one)
+    monkeypatch.setattr(engine, "_AHEAD", 4)
     utterances = [Utterance(id=f"u{i}", speaker="a", clip=folder / "good.mp4", max_seconds=60.0 + i) for i in range(15)]
     assert len(flat(extract(corpus_of(utterances), tmp_path, workers=3))) == 15
-    assert most == 2 * 3 + 3  # two a worker, and as many as make a batch
+    assert most == 2 * 3 + 4  # two a worker, and those ahead
 
 
-def test_what_waits_is_encoded_rather_than_the_next_clip_waited_for(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """With a look-ahead of 8 clips and worthwhile batches of 2, while decoding is slow."""
-    pending: list[tuple[Future, Callable]] = []
-    events: list[str] = []
+def test_batches_are_of_one_group_and_full_until_nothing_more_comes(tmp_path: Path):
+    """Of like length; when too many wait, the largest group goes as it is."""
+    encoded: list[tuple[bool, list[int]]] = []
 
     @dataclass(frozen=True)
-    class Patient(fakes.Loudness):
-        lookahead = 8
-        batch = 2
+    class Grouped(fakes.Letters):
+        lookahead = 7
 
-        def encode(self, payloads):
-            events.append(f"encode {len(payloads)}")
+        def group(self, payload):
+            return len(payload) // 10
+
+        def batch(self, group):
+            return 3 if group else 4
+
+        def encode(self, payloads, *, exact=False):
+            encoded.append((exact, [len(text) for text in payloads]))
             return super().encode(payloads)
 
-    class Slow(NoPool):
-        def submit(self, function: Callable, clip: Path, *args, **kwargs) -> Future:
-            pending.append((Future(), lambda: function(clip, *args, **kwargs)))
-            return pending[-1][0]
-
-    def finish(futures, timeout=None, return_when=None):
-        """Three at a time at first, then all that are left at once."""
-        if timeout == 0:
-            return set(), set(futures)
-        events.append("wait")
-        done = [pending.pop(0) for _ in range(3 if len(pending) > 10 else len(pending))]
-        for future, work in done:
-            future.set_result(work())
-        return {future for future, _ in done}, set()
-
-    monkeypatch.setattr(engine.clips, "pool", lambda workers: Slow())
-    monkeypatch.setattr(engine, "wait", finish)
-    utterances = [Utterance(id=f"u{i}", speaker="a", clip=folder / "good.mp4", max_seconds=60.0 + i) for i in range(17)]
-    assert len(flat(extract(corpus_of(utterances), tmp_path, {"audio": Patient()}, workers=5))) == 17
-    assert events == [*("wait", "encode 3") * 2, "wait", "encode 3", "wait", "encode 8"]
+    lengths = [5, 12, 6, 25, 13, 7, 14, 35, 8, 9, 45, 26, 55, 66, 77, 36, 4]
+    utterances = [Utterance(id=f"u{i}", speaker="a", text="x" * n) for i, n in enumerate(lengths)]
+    assert len(flat(extract(corpus_of(utterances), tmp_path, {"text": Grouped()}))) == len(lengths)
+    assert all(exact for exact, _ in encoded)
+    batches = [batch for _, batch in encoded]
+    assert batches[:3] == [[5, 6, 7, 8], [12, 13, 14], [25, 26]]
+    assert sorted(n for batch in batches for n in batch) == sorted(lengths)
+    assert all(len({n // 10 for n in batch}) == 1 for batch in batches)
 
 
 def test_worker_that_dies_is_an_error_that_names_the_clip(folder: Path, tmp_path: Path):

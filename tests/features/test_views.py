@@ -23,7 +23,7 @@ class Order(fakes.Letters):
 
     kind = "order"
 
-    def encode(self, payloads: Sequence[str]) -> list[Encoded]:
+    def encode(self, payloads: Sequence[str], *, exact: bool = False) -> list[Encoded]:
         figures = [[sum(i * ord(c) for i, c in enumerate(text, 1)), len(text)] for text in payloads]
         return [Encoded(vector) for vector in np.array(figures, np.float32)]
 

@@ -1,0 +1,127 @@
+"""How often the speaking face is found: two talking-face clips side by side, and the sound of one.
+
+    python benchmarks/speaking_face.py --grid=DIR [--rates=4,8,12.5,25]
+
+DIR holds clips of one talking face each, such as GRID's (Cooke et al. 2006). Each pair of clips is composed in both
+roles, the one who is heard at the left and at the right in turn. Chance is .5. Two kinds of pairs:
+
+    both speak   the other clip as it is. GRID's talkers all say sentences of one form at nearly the same time, so only
+                 the detail of the movement tells them apart: harder than any conversation.
+    one silent   of the other clip only its first 0.4 s, before it speaks, played to and fro.
+
+The parameters of `jmer.data.speaking` were chosen on pairs of the first, third, fifth, ... clip (`chosen on`); `others`
+are the pairs of the second, fourth, ..., which were looked at, too, though not chosen on; `all` also holds those of one
+of each.
+
+Also printed: the share of frames that a face is found in, and what it costs: CPU seconds for decoding and for finding
+the speaker, a second of clip.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from jmer import cli
+from jmer.data import media, speaking
+from jmer.errors import UserError
+from jmer.types import Media
+
+QUIET = 0.4  # seconds
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--grid", type=Path, required=True, help="folder of clips")
+    parser.add_argument("--rates", default="4,8,12.5,25", help="frames a second to look at")
+    args = parser.parse_args(argv)
+    if not args.grid.is_dir():
+        raise UserError(f"--grid={args.grid}: no such folder; give one of talking-face clips")
+    clips = sorted(path for path in args.grid.iterdir() if media.is_media(path))
+    if len(clips) < 4:
+        raise UserError(f"--grid={args.grid}: holds {len(clips)} clips; expected at least 4")
+    cv2.setNumThreads(1)
+    print(f"{len(clips)} clips, {len(clips) * (len(clips) - 1)} ordered pairs\n")
+    print(f"{'frames a s':>10} {'pairs':<12}{'chosen on':>10}{'others':>8}{'all':>6}  {'rules'}")
+    for rate in map(float, args.rates.split(",")):
+        decoded = [media.decode(clip, frames=round(rate * media.seconds(clip))) for clip in clips]
+        for kind, other in (("both speak", lambda clip: clip), ("one silent", silent)):
+            _print_row(rate, kind, decoded, [other(clip) for clip in decoded])
+    print()
+    for rate in (2.5, 12.5):
+        _print_cost(rate, clips)
+    return cli.EXIT_OK
+
+
+def silent(clip: Media) -> Media:
+    """The clip's first moments, to and fro for as long as it lasts."""
+    assert clip.frames is not None
+    assert clip.frame_times is not None
+    count = max(2, int(np.sum(clip.frame_times < QUIET)))
+    there_and_back = np.concatenate([np.arange(count), np.arange(count - 2, 0, -1)])
+    return Media(
+        wave=None,
+        frames=clip.frames[np.resize(there_and_back, len(clip.frames))],
+        frame_times=clip.frame_times,
+        seconds=clip.seconds,
+    )
+
+
+def heard_is_found(heard: Media, other: Media, *, left: bool) -> tuple[bool, str]:
+    """Whether the heard face is the one chosen, and by which rule."""
+    assert heard.frames is not None
+    assert other.frames is not None
+    assert heard.frame_times is not None
+    count = min(len(heard.frames), len(other.frames))
+    pair = (heard.frames[:count], other.frames[:count])
+    frames = np.concatenate(pair if left else pair[::-1], axis=2)
+    speaker = speaking.find_speaker(frames, heard.frame_times[:count], heard.wave)
+    if speaker.track is None:
+        return False, speaker.rule
+    middle = np.median(speaker.track.boxes[:, 0] + speaker.track.boxes[:, 2] / 2)
+    return bool((middle < pair[0 if left else 1].shape[2]) == left), speaker.rule
+
+
+def _print_row(rate: float, kind: str, heard: list[Media], others: list[Media]) -> None:
+    results = {}
+    rules: dict[str, int] = {}
+    for i in range(len(heard)):
+        for j in range(len(others)):
+            if i != j:
+                results[i, j], rule = heard_is_found(heard[i], others[j], left=(i + j) % 2 == 0)
+                rules[rule] = rules.get(rule, 0) + 1
+    shares = [np.mean([ok for (i, j), ok in results.items() if i % 2 == j % 2 == parity]) for parity in (0, 1)]
+    counts = ", ".join(f"{count} {rule}" for rule, count in rules.items())
+    print(
+        f"{rate:>10g} {kind:<12}{shares[0]:>10.2f}{shares[1]:>8.2f}{np.mean(list(results.values())):>6.2f}  {counts}",
+        flush=True,
+    )
+
+
+def _print_cost(rate: float, clips: Sequence[Path]) -> None:
+    seconds = decoding = finding = 0.0
+    found = looked = 0
+    for clip in clips:
+        start = time.process_time()
+        decoded = media.decode(clip, frames=round(rate * media.seconds(clip)))
+        decoding += time.process_time() - start
+        assert decoded.frames is not None
+        assert decoded.frame_times is not None
+        start = time.process_time()
+        speaker = speaking.find_speaker(decoded.frames, decoded.frame_times, decoded.wave)
+        finding += time.process_time() - start
+        seconds += decoded.seconds
+        looked += len(decoded.frames)
+        found += 0 if speaker.track is None else len(speaker.track)
+    print(
+        f"{rate:g} frames a second: a face in {found / looked:.1%} of {looked} frames; "
+        f"{decoding / seconds:.3f} + {finding / seconds:.3f} CPU s a second of clip, "
+        f"{seconds / (decoding + finding):.1f} times real time"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
