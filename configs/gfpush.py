@@ -1,6 +1,10 @@
 """GRAND+: mixed-order propagation (GFPush) of randomly dropped nodes, two passes kept consistent.
 
 python -m jmer.train --config configs/gfpush.py
+
+Dev weighted F1 on the embedded sample, which is synthetic: 1.00, in 74 CPU seconds, mostly compiling.
+On MELD's text alone (MiniLM, frozen; 20 epochs): dev weighted F1 .538 +- .008, macro-F1 .347 +- .008,
+60 CPU seconds a seed of 5, compiling included.
 """
 
 from jmer.config import Config, base

@@ -1,6 +1,10 @@
 """Hybrid fusion: the logits of each modality's branch and of a branch that joins them first, mixed.
 
 python -m jmer.train --config configs/hybrid.py
+
+Dev weighted F1 on the embedded sample, which is synthetic: 1.00, in 128 CPU seconds, mostly compiling.
+On MELD's text alone (MiniLM, frozen; 20 epochs): dev weighted F1 .552 +- .004, macro-F1 .388 +- .011,
+73 CPU seconds a seed of 5, compiling included.
 """
 
 from jmer.config import Config, base

