@@ -127,7 +127,7 @@ def run_row(
 
     import jax
 
-    from jmer import cli, metrics, pack, predict, runs, train
+    from jmer import cli, files, metrics, pack, predict, runs, train
     from jmer.config import base
     from jmer.errors import UserError
 
@@ -160,7 +160,7 @@ def run_row(
         result |= {"parameters": params, "seconds": (time.process_time() - start) / SEEDS}
         result["said"] = f"{np.mean(result['weighted_f1']):.4f} {np.mean(result['macro_f1']):.4f}"
     shutil.rmtree(folder / slug, ignore_errors=True)
-    runs.save_json(file, result)
+    files.save_json(file, result)
     return result
 
 

@@ -5,15 +5,14 @@ epoch, which evaluation and prediction load) and `progress` (JSON). Orbax restor
 beside the folder lists the SHA-256 of all that is in it; a step without that file was cut off while being written.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
 
+from jmer import files
 from jmer.errors import UserError
 
 Tree = Any  # a pytree of arrays
@@ -42,9 +41,7 @@ class Checkpoints:
                 progress=ocp.args.JsonSave(dict(progress)),
             ),
         )
-        hashes, partial = self._hash_file(epoch), self._hash_file(epoch).with_suffix(".partial")
-        partial.write_text(json.dumps(_hashes(self.folder / str(epoch)), indent=1) + "\n")
-        os.replace(partial, hashes)
+        files.save_json(self._hash_file(epoch), _hashes(self.folder / str(epoch)))
         for old in self.folder.glob("*.sha256.json"):
             if not (self.folder / old.name.split(".")[0]).is_dir():
                 old.unlink()
@@ -103,8 +100,4 @@ class Checkpoints:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    hashes = {}
-    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
-        with file.open("rb") as stream:
-            hashes[str(file.relative_to(folder))] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return hashes
+    return {str(f.relative_to(folder)): files.sha256(f) for f in sorted(folder.rglob("*")) if f.is_file()}

@@ -13,12 +13,13 @@ import ast
 import importlib.util
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from jmer.errors import UserError
 
@@ -187,3 +188,20 @@ def _config_only() -> argparse.ArgumentParser:
 def _hint(name: str, names: Any) -> str:
     near = get_close_matches(name, list(names), n=1)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def progress_bar(
+    items: Iterable = (), *, total: int | None, desc: str, unit: str, initial: int = 0, unit_scale: bool = False
+) -> tqdm:
+    """A bar on standard error, none where there is nothing to do; a log file gets a line every half minute."""
+    every = 0.1 if sys.stderr.isatty() else 30.0  # seconds
+    return tqdm(
+        items,
+        total=total,
+        desc=desc,
+        unit=unit,
+        initial=initial,
+        unit_scale=unit_scale,
+        mininterval=every,
+        disable=total == 0,
+    )

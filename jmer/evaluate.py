@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jmer import cli, metrics, pack, runs
+from jmer import cli, files, metrics, pack, runs
 from jmer.errors import UserError
 from jmer.labels import check_label
 from jmer.predict import check_members, predict_features
@@ -81,7 +81,7 @@ def evaluate(members: Sequence[Run], dataset: pack.Dataset, split: str, *, vote:
     folder = run.workdir / "eval" / name
     who = "all seeds" if vote else f"seed {run.seeds[0]}"
     folder.mkdir(parents=True, exist_ok=True)
-    runs.save_json(folder / "metrics.json", result)
+    files.save_json(folder / "metrics.json", result)
     picture = confusion_picture(each[0]["confusion_matrix"], run.labels, title=f"{split}, {who}")
     picture.savefig(folder / "confusion_matrix.png", dpi=150)
     _write_predictions(folder / "predictions.csv", run.labels, dialogues, probs[0])

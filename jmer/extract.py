@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from jmer import cli, pack
 from jmer.data import meld, sample, table
@@ -96,7 +95,7 @@ def extract_dataset(config: Any) -> Path:
     tally = _Tally()
 
     def examples() -> Iterator[tuple[str, Features]]:
-        with _bar(total=total, desc="extracting", unit=" features") as bar:
+        with cli.progress_bar(total=total, desc="extracting", unit=" features") as bar:
             for done in engine.extract(
                 corpus, extractors, views=viewed, digests=digests, cache=cache, workers=workers, progress=bar.update
             ):
@@ -281,12 +280,7 @@ def _digests(corpus: Corpus, workers: int) -> dict[Path, str]:
     paths = list(dict.fromkeys(u.clip for u in _utterances(corpus) if u.clip is not None))
     with ThreadPoolExecutor(workers) as threads:
         digests = threads.map(clips.digest, paths)
-        return dict(zip(paths, _bar(digests, total=len(paths), desc="hashing", unit=" clips"), strict=True))
-
-
-def _bar(items: Iterable = (), *, total: int, desc: str, unit: str) -> tqdm:
-    every = 0.1 if sys.stderr.isatty() else 30.0  # seconds; a log file is not to fill up
-    return tqdm(items, total=total, desc=desc, unit=unit, mininterval=every, disable=not total)
+        return dict(zip(paths, cli.progress_bar(digests, total=len(paths), desc="hashing", unit=" clips"), strict=True))
 
 
 def _utterances(corpus: Corpus) -> Iterable:

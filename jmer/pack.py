@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from jmer import files
 from jmer.errors import UserError
 from jmer.types import MODALITIES, Features
 
@@ -114,7 +115,7 @@ def write(
             "augmentation": {},
             "inputs_sha256": "",
             **describe(),
-            "files": {f.name: _sha256(f) for f in sorted(folder.iterdir())},
+            "files": {f.name: files.sha256(f) for f in sorted(folder.iterdir())},
         }
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -170,7 +171,7 @@ def load(path: Path) -> Dataset:
         file = path / name
         if not file.is_file():
             raise UserError(f"{file} is missing though {MANIFEST} lists it; run jmer.extract again")
-        if _sha256(file) != digest:
+        if files.sha256(file) != digest:
             raise UserError(f"{file} is damaged (its SHA-256 is not the one in {MANIFEST}); run jmer.extract again")
     dims = {m: manifest["modalities"][m]["dim"] for m in MODALITIES if manifest["modalities"][m]["dim"]}
     return Dataset(
@@ -286,8 +287,3 @@ def _features(example: Mapping[str, Any], dims: Mapping[str, int], sequence_dims
             for m in sequence_dims
         },
     )
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

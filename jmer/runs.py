@@ -187,13 +187,6 @@ def load(workdir: Path) -> Run:
     )
 
 
-def save_json(file: Path, value: Any) -> None:
-    """Writes a JSON file in one stroke: it is never seen half written."""
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, file)
-
-
 def environment(dataset_fingerprint: str) -> dict[str, Any]:
     """Returns what a result depends on besides the config."""
     return {

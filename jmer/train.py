@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 
-from jmer import cli, evaluate, extract, metrics, pack, runs, sampling, steps
+from jmer import cli, evaluate, extract, files, metrics, pack, runs, sampling, steps
 from jmer.batches import evaluation_batches, make_buckets, steps_per_epoch, training_plan
 from jmer.checkpoint import Checkpoints
 from jmer.config import Config, check, check_fit
@@ -235,8 +235,8 @@ def _claim(workdir: Path, config: Config, dataset: pack.Dataset, modalities: Seq
     elif not (workdir / "config.json").is_file() and any(workdir.iterdir()):
         raise UserError(f"{workdir} is not empty and holds no run of jmer's; {cure}")
     for name, new in described.items():
-        runs.save_json(workdir / name, new)
-    runs.save_json(workdir / "environment.json", runs.environment(dataset.fingerprint))
+        files.save_json(workdir / name, new)
+    files.save_json(workdir / "environment.json", runs.environment(dataset.fingerprint))
 
 
 def _describe_classes(
@@ -247,7 +247,7 @@ def _describe_classes(
         label: {"utterances": int(n), "share": n / counts.sum(), "drawn_share": share, "weight": weight}
         for label, n, share, weight in zip(labels, counts, shares, weights or [1.0] * len(labels), strict=True)
     }
-    runs.save_json(workdir / "classes.json", table)
+    files.save_json(workdir / "classes.json", table)
     print(f"{'class':12}{'utterances':>12}{'share':>8}{'drawn':>8}{'weight':>8}")
     for label, row in table.items():
         print(f"{label:12}{row['utterances']:12}{row['share']:8.3f}{row['drawn_share']:8.3f}{row['weight']:8.3f}")

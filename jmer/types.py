@@ -8,6 +8,9 @@ Axis legend, the only one; every docstring, shape and einsum of the package uses
     M modalities                P speakers                            C classes
     S seeds
 
+A primed letter (T', D') is that axis once more, after an encoder or in the frames of a sequence. K, J and G are counts
+that the docstring itself explains.
+
 A mask is boolean and True means valid. Labels are integers; `UNLABELLED` marks an utterance without one.
 
 This module imports neither jax nor anything else of jmer, so that worker processes load it at once.

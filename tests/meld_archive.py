@@ -20,8 +20,8 @@ LONG = "dia38_utt4.mp4"  # of test
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    dialogue: int
-    number: int
+    dialogue: int = 0
+    number: int = 0
     text: str = "Hello"
     speaker: str = "Ross"
     emotion: str = "joy"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 # Layers, lowest first; modules within one may import one another where that makes no circle.
 LAYERS = (
-    ("types", "errors"),
+    ("types", "errors", "files"),
     ("labels", "config", "cli"),
     ("data",),
     ("features",),

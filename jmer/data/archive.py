@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, TypeVar
 
+from jmer import files
 from jmer.data import disk
 from jmer.errors import UserError
 
@@ -156,7 +157,7 @@ def _unpack_one(archive: Path, into: Path, tree: Path) -> None:
         print(f"{archive.name}: {skipped} leftovers of macOS left out")
     install(work, into)
     with disk.writing(tree):
-        disk.save(_marks(tree), disk.load(_marks(tree)) | {_mark(tree, archive): _identity(archive)})
+        files.save_json(_marks(tree), disk.load(_marks(tree)) | {_mark(tree, archive): _identity(archive)})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from jmer import cli
 from jmer.errors import UserError
 
 _SPARE = 64 << 20  # bytes of the disk that are left free
@@ -43,7 +43,7 @@ def size_of(path: Path) -> int:
 
 
 def load(file: Path) -> dict[str, Any]:
-    """What `save` wrote; nothing where there is none."""
+    """What `jmer.files.save_json` wrote; nothing where there is none."""
     try:
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     except ValueError as error:
@@ -51,17 +51,9 @@ def load(file: Path) -> dict[str, Any]:
         return {}
 
 
-def save(file: Path, value: dict[str, Any]) -> None:
-    """Writes JSON in one stroke: it is never seen half written."""
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, file)
-
-
 def in_bytes(count: int) -> str:
     return f"{tqdm.format_sizeof(count)}B"
 
 
 def bar(total: int | None, desc: str, *, initial: int = 0) -> tqdm:
-    every = 0.1 if sys.stderr.isatty() else 30.0  # seconds; a log file is not to fill up
-    return tqdm(total=total, desc=desc, initial=initial, unit="B", unit_scale=True, mininterval=every)
+    return cli.progress_bar(total=total, desc=desc, initial=initial, unit="B", unit_scale=True)

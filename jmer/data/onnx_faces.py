@@ -4,7 +4,6 @@ jmer brings no such file. `video.detector` and `video.model` in the messages are
 """
 
 import contextlib
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +13,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from jmer import files
 from jmer.data.faces import Faces
 from jmer.errors import UserError
 
@@ -25,8 +25,7 @@ def file_sha256(path: str, *, field: str) -> str:
       UserError: there is no such file, or it cannot be read.
     """
     try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return files.sha256(Path(path))
     except OSError as error:
         raise UserError(f"{field}={path}: cannot be read ({error.strerror}); give the path of an ONNX file") from error
 

@@ -4,7 +4,6 @@ urllib and not requests, which undoes a `Content-Encoding: gzip` that web server
 disk would not be what was sent, its length would not fit and no Range could be asked for.
 """
 
-import hashlib
 import http.client
 import os
 import re
@@ -17,6 +16,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from jmer import files
 from jmer.data import disk
 from jmer.errors import UserError
 
@@ -76,7 +76,7 @@ def download(url: str, target: Path, *, sha256: str = "") -> str:
     print(f"computing the SHA-256 of {part.name}", file=sys.stderr)
     digest = check_sha256(part, sha256)
     with disk.writing(target.parent):
-        disk.save(record, disk.load(record) | {"sha256": digest})
+        files.save_json(record, disk.load(record) | {"sha256": digest})
         os.replace(part, target)
     return digest
 
@@ -87,8 +87,7 @@ def check_sha256(file: Path, sha256: str) -> str:
     Raises:
       UserError: it is not `sha256`, where one is given.
     """
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = files.sha256(file)
     if sha256 and digest != sha256.lower():
         raise UserError(
             f"{file}: its SHA-256 is {digest}, expected {sha256}; correct --sha256, or delete the file and run the "
@@ -118,7 +117,7 @@ def _fetch(url: str, part: Path, record: Path) -> None:
         if not have:
             with disk.writing(part.parent):
                 part.unlink(missing_ok=True)  # before the record: never the old bytes under the new name
-                disk.save(record, now)
+                files.save_json(record, now)
         if goes_on or not part_only:
             _receive(response, part, have=have, length=now["bytes"])
             return

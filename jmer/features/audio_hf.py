@@ -10,15 +10,15 @@ import numpy as np
 
 from jmer.errors import UserError
 from jmer.features import hub, speech_input
-from jmer.features.extractor import Encoded, Extractor, Prepared
-from jmer.features.pooling import encoded, layers, poolings
+from jmer.features.extractor import Encoded, Prepared
+from jmer.features.pooling import PooledLayers
 from jmer.types import SAMPLE_RATE, Media
 
 _LEAST = 0.1  # seconds
 
 
 @dataclass(frozen=True)
-class HFAudio(Extractor):
+class HFAudio(PooledLayers):
     """wav2vec 2.0, HuBERT, WavLM or Whisper's encoder: hidden states, pooled over the frames.
 
     model: a directory in Hugging Face's layout, or an id on their hub.
@@ -40,7 +40,6 @@ class HFAudio(Extractor):
 
     def __post_init__(self):
         super().__post_init__()
-        poolings(self.pooling, field="audio.pooling", known=("mean", "std"))
         if not 0 <= self.window <= 30:
             raise UserError(f"audio.window is {self.window}; expected 0 to 30 seconds")
 
@@ -57,35 +56,15 @@ class HFAudio(Extractor):
         """Whether waves are made loud alike, as the encoder was trained."""
         return bool(hub.read_json(self._folder, "preprocessor_config.json", field="audio.model").get("do_normalize"))
 
+    def __getstate__(self) -> dict[str, Any]:
+        _ = self._config, self._normalise  # read once, here, and not again for every clip in a worker
+        return super().__getstate__()
+
     @functools.cached_property
     def _encoder(self) -> Any:
         from jmer.features import speech  # imports jax, which workers do without
 
         return speech.SpeechEncoder(self._folder)
-
-    @functools.cached_property
-    def _layers(self) -> tuple[int, ...]:
-        return layers(self.layers, self._encoder.layers, field="audio.layers")
-
-    @property
-    def frame_dim(self) -> int:
-        return self._encoder.dim
-
-    @property
-    def dim(self) -> int:
-        return self._encoder.dim * len(self._poolings)
-
-    @property
-    def _poolings(self) -> tuple[str, ...]:
-        return poolings(self.pooling, field="audio.pooling", known=("mean", "std"))
-
-    @property
-    def weights(self) -> str:
-        return self._sha256
-
-    @functools.cached_property
-    def _sha256(self) -> str:
-        return hub.sha256(self._folder)
 
     def prepare(self, raw: Media) -> Prepared:
         """The payload is what the encoder takes of each 30 s, and how many of the frames that it makes are sound."""
@@ -117,5 +96,5 @@ class HFAudio(Extractor):
         results = []
         for parts in payloads:
             frames = np.concatenate([next(states)[:count] for _, count in parts])
-            results.append(encoded(frames, pooling=self._poolings, sequence_frames=self.sequence_frames))
+            results.append(self.pooled(frames))
         return results

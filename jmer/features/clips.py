@@ -3,7 +3,6 @@
 Nothing here imports jax, so that worker processes start quickly and leave the accelerator alone.
 """
 
-import hashlib
 import os
 import signal
 import threading
@@ -13,6 +12,7 @@ from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any, TypeVar
 
+from jmer import files
 from jmer.data import media
 from jmer.features.extractor import Extractor, Prepared
 
@@ -54,8 +54,7 @@ def _damaged(result: Prepared, damage: str) -> Prepared:
 def digest(clip: Path) -> str:
     """SHA-256 of the file; empty where it cannot be read, which `prepare` then says."""
     try:
-        with clip.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return files.sha256(clip)
     except OSError:
         return ""
 

@@ -1,7 +1,6 @@
 """Word vectors: GloVe (Pennington et al. 2014), or any others in its text format or as arrays."""
 
 import functools
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,20 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
+from jmer import files
 from jmer.errors import UserError
-from jmer.features.extractor import Encoded, Extractor, Prepared
-from jmer.features.pooling import encoded, poolings
+from jmer.features.extractor import Encoded, Prepared
+from jmer.features.pooling import Pooled
 from jmer.types import Turn
 
 SUFFIXES = (".txt", ".npz")
 # GloVe's vocabulary is that of the Stanford tokenizer: "do n't", "it 's", punctuation apart.
 _CLITICS = re.compile(r"(n't|'(?:s|m|d|re|ve|ll))\b")
 _TOKEN = re.compile(r"n't|'(?:s|m|d|re|ve|ll)\b|\w+(?:[-.]\w+)*|\.\.\.|[^\w\s]")
-_POOLINGS = ("mean", "std")
 
 
 @dataclass(frozen=True)
-class Glove(Extractor):
+class Glove(Pooled):
     """The vectors of a text's words, pooled; words without one are left out.
 
     model: a text file, a word and its figures a line, or an .npz with `words` and `vectors`.
@@ -36,10 +35,6 @@ class Glove(Extractor):
     kind = "glove"
     version = 1
 
-    def __post_init__(self):
-        super().__post_init__()
-        poolings(self.pooling, field="text.pooling", known=_POOLINGS)
-
     @functools.cached_property
     def _vectors(self) -> "Vectors":
         return Vectors(Path(self.model))
@@ -49,17 +44,12 @@ class Glove(Extractor):
         return self._vectors.dim
 
     @property
-    def dim(self) -> int:
-        return self._vectors.dim * len(poolings(self.pooling, field="text.pooling", known=_POOLINGS))
-
-    @property
     def weights(self) -> str:
         return self._sha256
 
     @functools.cached_property
     def _sha256(self) -> str:
-        with Path(self.model).open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return files.sha256(Path(self.model))
 
     def prepare(self, raw: Sequence[Turn]) -> Prepared:
         """The payload is the words that have a vector."""
@@ -69,13 +59,7 @@ class Glove(Extractor):
         return Prepared(payload=found)
 
     def encode(self, payloads: Sequence[list[str]], *, exact: bool = False) -> list[Encoded]:
-        chosen = poolings(self.pooling, field="text.pooling", known=_POOLINGS)
-        return [
-            encoded(
-                np.stack([self._vectors[word] for word in words]), pooling=chosen, sequence_frames=self.sequence_frames
-            )
-            for words in payloads
-        ]
+        return [self.pooled(np.stack([self._vectors[word] for word in words])) for words in payloads]
 
 
 def tokens(text: str) -> list[str]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from jmer.errors import UserError
 from jmer.features import hub
+from jmer.features.batching import batches
 
 _SHORTEST = 16  # tokens; the lengths of batches are this, doubled until the longest text fits
 
@@ -133,7 +134,10 @@ class TextEncoder(Encoder):
     def padded_length(self, tokens: int) -> int:
         """The length of the batches in which a text of so many tokens is encoded. Past its last position a model gives
         NaN, which would reach the others through the attention's zeros."""
-        return min(_doubled(_SHORTEST, tokens), self._positions)
+        length = _SHORTEST
+        while length < tokens:
+            length *= 2
+        return min(length, self._positions)
 
     def places(self, length: int) -> int:
         """How many texts a batch of that padded length has."""
@@ -144,19 +148,11 @@ class TextEncoder(Encoder):
     ) -> list[np.ndarray]:
         """What `tokenize` gave of each text -> its hidden states `[T, D]` float32, the mean of those of `layers`.
 
-        Texts of like length share a batch. The shapes of batches are few, as each is compiled once.
-
-        exact: batches are never smaller, so that a text's last digits do not depend on how many there are.
+        exact: of `jmer.features.batching.batches`.
         """
         lengths = [self.padded_length(len(ids)) for ids, _ in texts]
-        order = sorted(range(len(texts)), key=lambda i: -lengths[i])
         out: dict[int, np.ndarray] = {}
-        while order:
-            length = lengths[order[0]]
-            places = self.places(length)
-            batch = [i for i in order[:places] if lengths[i] == length]
-            order = order[len(batch) :]
-            places = places if exact else min(places, _doubled(1, len(batch)))
+        for length, places, batch in batches(lengths, places=self.places, exact=exact):
             tokens = np.full((places, length), self._tokenizer.pad_token_id or 0, np.int32)
             mask, segment = np.zeros_like(tokens), np.zeros_like(tokens)
             mask[:, 0] = 1  # an attention over nothing at all is not defined
@@ -202,9 +198,9 @@ class ImageEncoder(Encoder):
         places: of every batch.
         """
         out = []
-        for start in range(0, len(images), places):
-            batch = images[start : start + places]
-            padded = np.pad(batch, [(0, places - len(batch)), (0, 0), (0, 0), (0, 0)])
+        for _, _, batch in batches([1] * len(images), places=lambda _: places, exact=True):
+            padded = np.zeros((places, *images.shape[1:]), images.dtype)
+            padded[: len(batch)] = images[batch]
             states = self.hidden(self.params, {"pixel_values": padded}, layers=tuple(layers))
             out.append(np.asarray(states)[: len(batch)])
         return np.concatenate(out)
@@ -213,12 +209,6 @@ class ImageEncoder(Encoder):
 def _tokens_a_batch() -> int:
     """On a CPU larger batches gain nothing, and what the last ones lack is computed in vain."""
     return 1024 if jax.default_backend() == "cpu" else 32_768
-
-
-def _doubled(start: int, least: int) -> int:
-    while start < least:
-        start *= 2
-    return start
 
 
 @contextmanager

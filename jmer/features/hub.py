@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from jmer import files
 from jmer.errors import UserError
 
 WEIGHTS = ("flax_model.msgpack", "model.safetensors", "model.safetensors.index.json")  # the first found is read
@@ -60,8 +61,7 @@ def sha256(folder: Path) -> str:
     shards = folder.glob("model-*.safetensors") if weights.endswith(".index.json") else [folder / weights]
     digest = hashlib.sha256()
     for path in [*sorted(p for pattern in _ASIDE for p in folder.glob(pattern)), *sorted(shards)]:
-        with path.open("rb") as stream:
-            digest.update(f"{path.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+        digest.update(f"{path.name} {files.sha256(path)}\n".encode())
     return digest.hexdigest()
 
 

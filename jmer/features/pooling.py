@@ -1,26 +1,67 @@
 """From the frames of an utterance (tokens, sound frames, faces) to its vector. No frame here is ever padding."""
 
+import functools
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
 from jmer.errors import UserError
-from jmer.features.extractor import Encoded
+from jmer.features.extractor import Encoded, Extractor
 
-POOLINGS = ("mean", "std", "cls")
 _LARGEST = np.finfo(np.float16).max
 
 
-def poolings(pooling: str, *, field: str, known: Sequence[str] = POOLINGS) -> tuple[str, ...]:
-    """Returns the names in a choice such as `mean,std`.
+class Pooled(Extractor):
+    """An extractor whose vector pools the frames of its sequence, as its option `pooling` says.
 
-    Raises:
-      UserError: one is unknown.
+    known: the poolings it has, of `mean`, `std` and `cls`.
     """
-    names = tuple(name.strip() for name in pooling.split(","))
-    if not set(names) <= set(known):
-        raise UserError(f"{field} is '{pooling}'; expected {', '.join(known)}, or several of them, comma-separated")
-    return names
+
+    pooling: str
+    known: ClassVar[tuple[str, ...]] = ("mean", "std")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not set(self.poolings) <= set(self.known):
+            raise UserError(
+                f"{self.modality}.pooling is '{self.pooling}'; expected {', '.join(self.known)}, or several of them, "
+                "comma-separated"
+            )
+
+    @property
+    def poolings(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in self.pooling.split(","))
+
+    @property
+    def dim(self) -> int:
+        return self.frame_dim * len(self.poolings)
+
+    def pooled(self, frames: np.ndarray, *, cls: np.ndarray | None = None) -> Encoded:
+        """As `encoded`, by the extractor's options."""
+        return encoded(frames, pooling=self.poolings, sequence_frames=self.sequence_frames, cls=cls)
+
+
+class PooledLayers(Pooled):
+    """A `Pooled` extractor of some hidden states of an encoder, by its option `layers`.
+
+    _encoder: `dim` and `layers` of the hidden states, and `sha256` of its files; only the main process has it.
+    """
+
+    layers: str
+    _encoder: Any
+
+    @functools.cached_property
+    def _layers(self) -> tuple[int, ...]:
+        return layers(self.layers, self._encoder.layers, field=f"{self.modality}.layers")
+
+    @property
+    def frame_dim(self) -> int:
+        return self._encoder.dim
+
+    @property
+    def weights(self) -> str:
+        return self._encoder.sha256
 
 
 def layers(chosen: str, count: int, *, field: str) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmer.features import hub, published
+from jmer.features.batching import batches
 from jmer.features.speech_input import HOP, SECONDS
 from jmer.features.speech_nets import Wav2Vec2, Whisper, WhisperConfig, parse_config
 from jmer.types import SAMPLE_RATE
@@ -25,6 +26,7 @@ class SpeechEncoder:
 
     dim: D of the hidden states.
     layers: how many hidden states there are beside that before the first layer.
+    sha256: hash of its files.
     """
 
     def __init__(self, folder: Path):
@@ -37,6 +39,10 @@ class SpeechEncoder:
         self._network: Any = Whisper(self.config) if isinstance(self.config, WhisperConfig) else Wav2Vec2(self.config)
         self._params: Callable[[int], Any] = functools.cache(self._loaded)
         self._hidden: Callable[[tuple[int, ...]], Any] = functools.cache(self._jitted)
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        return hub.sha256(self._folder)
 
     def padded_length(self, length: int) -> int:
         """The length of the batches in which an input of that length is encoded."""
@@ -52,19 +58,11 @@ class SpeechEncoder:
     def encode(self, inputs: Sequence[np.ndarray], *, layers: tuple[int, ...], exact: bool) -> list[np.ndarray]:
         """Waves `[T]` or spectrograms `[T, mels]` -> of each its frames, `[T', D]` float32, the mean over `layers`.
 
-        Inputs of like length share a batch. The shapes of batches are few, as each is compiled once.
-
-        exact: batches are never smaller, so that an input's last digits do not depend on how many there are.
+        exact: of `jmer.features.batching.batches`.
         """
         padded_lengths = [self.padded_length(len(x)) for x in inputs]
-        order = sorted(range(len(inputs)), key=lambda i: -padded_lengths[i])
         results: dict[int, np.ndarray] = {}
-        while order:
-            length = padded_lengths[order[0]]
-            places = self.places(length)
-            batch = [i for i in order[:places] if padded_lengths[i] == length]
-            order = order[len(batch) :]
-            places = places if exact else min(places, 2 ** math.ceil(math.log2(len(batch))))
+        for length, places, batch in batches(padded_lengths, places=self.places, exact=exact):
             padded = np.zeros((places, length, *inputs[batch[0]].shape[1:]), np.float32)
             lengths = np.zeros(places, np.int32)
             for row, i in enumerate(batch):

@@ -10,7 +10,7 @@ import numpy as np
 
 from jmer.errors import UserError
 from jmer.features.extractor import Encoded, Extractor, Prepared
-from jmer.features.pooling import encoded, layers, poolings, shortened
+from jmer.features.pooling import PooledLayers, shortened
 from jmer.types import Turn
 
 WORD_BINS, CHAR_BINS = 512, 512
@@ -90,7 +90,7 @@ class Vader(LiteText):
 
 
 @dataclass(frozen=True)
-class HFText(Extractor):
+class HFText(PooledLayers):
     """A BERT-type encoder's hidden states, pooled over the tokens.
 
     model: a directory in Hugging Face's layout, or an id on their hub.
@@ -113,10 +113,10 @@ class HFText(Extractor):
     kind = "hf"
     version = 2
     lookahead = 2048
+    known = ("mean", "std", "cls")
 
     def __post_init__(self):
         super().__post_init__()
-        poolings(self.pooling, field="text.pooling")
         if self.max_tokens < 3:
             raise UserError(f"text.max_tokens is {self.max_tokens}; expected at least 3, of which 2 mark start and end")
         if self.context < 0:
@@ -128,25 +128,9 @@ class HFText(Extractor):
 
         return hf.TextEncoder(self.model)
 
-    @functools.cached_property
-    def _layers(self) -> tuple[int, ...]:
-        return layers(self.layers, self._encoder.layers, field="text.layers")
-
     @property
     def turns_before(self) -> int:
         return self.context
-
-    @property
-    def frame_dim(self) -> int:
-        return self._encoder.dim
-
-    @property
-    def dim(self) -> int:
-        return self._encoder.dim * len(poolings(self.pooling, field="text.pooling"))
-
-    @property
-    def weights(self) -> str:
-        return self._encoder.sha256
 
     def prepare(self, raw: Sequence[Turn]) -> Prepared:
         named = [f"{speaker}: {text}" if self.speakers and self.context else text for speaker, text in raw]
@@ -166,9 +150,5 @@ class HFText(Extractor):
 
     def encode(self, payloads: Sequence[tuple[np.ndarray, slice]], *, exact: bool = False) -> list[Encoded]:
         """payloads: `[T]` int32 token ids each, and which of them are the utterance's."""
-        chosen = poolings(self.pooling, field="text.pooling")
         states = self._encoder.encode(payloads, layers=self._layers, exact=exact)
-        return [
-            encoded(frames[own], pooling=chosen, sequence_frames=self.sequence_frames, cls=frames[0])
-            for frames, (_, own) in zip(states, payloads, strict=True)
-        ]
+        return [self.pooled(frames[own], cls=frames[0]) for frames, (_, own) in zip(states, payloads, strict=True)]

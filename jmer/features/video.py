@@ -10,8 +10,9 @@ import numpy as np
 from jmer.data import faces
 from jmer.errors import UserError
 from jmer.features import hub, images
+from jmer.features.batching import batches
 from jmer.features.extractor import Encoded, Extractor, Prepared
-from jmer.features.pooling import encoded, layers, poolings
+from jmer.features.pooling import PooledLayers, encoded
 from jmer.types import Media
 
 _CROPS_A_BATCH = 64
@@ -69,7 +70,7 @@ class LiteVideo(Extractor):
 
     def encode(self, payloads: Sequence[np.ndarray], *, exact: bool = False) -> list[Encoded]:
         """payloads: `[K, 112, 112, 3]` uint8 RGB crops each, K at least 1."""
-        answers = _answers(np.concatenate(payloads), smallest=_CROPS_A_BATCH if exact else 1)
+        answers = _answers(np.concatenate(payloads), exact=exact)
         ends = np.cumsum([len(crops) for crops in payloads])
         return [
             encoded(frames, pooling=("mean", "std"), sequence_frames=self.sequence_frames)
@@ -78,7 +79,7 @@ class LiteVideo(Extractor):
 
 
 @dataclass(frozen=True)
-class HFVideo(Extractor):
+class HFVideo(PooledLayers):
     """A vision transformer's first token of each frame, or of the face in it, pooled over the frames.
 
     model: a directory in Hugging Face's layout, or an id on their hub.
@@ -102,19 +103,18 @@ class HFVideo(Extractor):
     def __post_init__(self):
         super().__post_init__()
         _check_frames(self.frames)
-        poolings(self.pooling, field="video.pooling", known=("mean", "std"))
         if self.crop not in ("face", "frame"):
             raise UserError(f"video.crop is '{self.crop}'; expected face or frame")
+
+    def __getstate__(self) -> dict[str, Any]:
+        _ = self._processing  # read once, here, and not again for every clip in a worker
+        return super().__getstate__()
 
     @functools.cached_property
     def _encoder(self) -> Any:
         from jmer.features import hf  # imports jax, which workers do without
 
         return hf.ImageEncoder(self.model)
-
-    @functools.cached_property
-    def _layers(self) -> tuple[int, ...]:
-        return layers(self.layers, self._encoder.layers, field="video.layers")
 
     @functools.cached_property
     def _processing(self) -> images.Processing:
@@ -125,18 +125,6 @@ class HFVideo(Extractor):
     @property
     def frames_wanted(self) -> int:
         return self.frames
-
-    @property
-    def frame_dim(self) -> int:
-        return self._encoder.dim
-
-    @property
-    def dim(self) -> int:
-        return self._encoder.dim * len(self.pooling.split(","))
-
-    @property
-    def weights(self) -> str:
-        return self._encoder.sha256
 
     def prepare(self, raw: Media) -> Prepared:
         """The payload is the pictures in the size that the model wants, `[K, height, width, 3]` uint8."""
@@ -155,11 +143,7 @@ class HFVideo(Extractor):
         pictures = images.normalised(np.concatenate(payloads), self._processing)
         firsts = self._encoder.encode(pictures, layers=self._layers, places=_PICTURES_A_BATCH)[:, 0]
         ends = np.cumsum([len(pictures) for pictures in payloads])
-        chosen = poolings(self.pooling, field="video.pooling")
-        return [
-            encoded(frames, pooling=chosen, sequence_frames=self.sequence_frames)
-            for frames in np.split(firsts, ends[:-1])
-        ]
+        return [self.pooled(frames) for frames in np.split(firsts, ends[:-1])]
 
 
 def _check_frames(frames: int) -> None:
@@ -167,16 +151,13 @@ def _check_frames(frames: int) -> None:
         raise UserError(f"video.frames is {frames}; expected at least 1")
 
 
-def _answers(crops: np.ndarray, *, smallest: int) -> np.ndarray:
-    """Crops -> `[N, 256 + 7]`, in batches of few sizes, as each size is compiled once: `smallest` at the least."""
+def _answers(crops: np.ndarray, *, exact: bool) -> np.ndarray:
+    """Crops -> `[N, 256 + 7]`; exact: of `jmer.features.batching.batches`."""
     from jmer.features import face_expression  # imports jax, which workers do without
 
     rows = []
-    for start in range(0, len(crops), _CROPS_A_BATCH):
-        batch = crops[start : start + _CROPS_A_BATCH]
-        places = smallest
-        while places < len(batch):
-            places *= 2
-        padded = np.pad(batch, [(0, places - len(batch)), (0, 0), (0, 0), (0, 0)])
+    for _, places, batch in batches([1] * len(crops), places=lambda _: _CROPS_A_BATCH, exact=exact):
+        padded = np.zeros((places, *crops.shape[1:]), crops.dtype)
+        padded[: len(batch)] = crops[batch]
         rows.append(np.concatenate(face_expression.expressions(padded), axis=1)[: len(batch)])
     return np.concatenate(rows)

@@ -18,6 +18,7 @@ import meld_archive
 import pytest
 from meld_archive import read_tree, tar_bytes
 
+from jmer import files
 from jmer.data import archive, disk
 from jmer.errors import UserError
 
@@ -240,7 +241,7 @@ STEPS = (
     (Path, "unlink"),
     (Path, "mkdir"),
     (shutil, "rmtree"),
-    (disk, "save"),
+    (files, "save_json"),
     (disk, "need"),
     (archive, "install"),
 )
@@ -314,8 +315,8 @@ INNER = ("a.tar.gz", "b.tar.gz", "c.tar.gz")
 
 def test_another_archive_starts_over(tmp_path: Path):
     contents = {"x.tar.gz": {"a": b"1", "b": b"2"}, "y.tar.gz": {"a": b"3"}}
-    for name, files in contents.items():
-        written(tmp_path / name, tar_bytes(files))
+    for name, content in contents.items():
+        written(tmp_path / name, tar_bytes(content))
     for name in ("x.tar.gz", "y.tar.gz", "x.tar.gz"):
         archive.unpack(tmp_path / name, tmp_path / "out")
         assert read_tree(tmp_path / "out") == contents[name]

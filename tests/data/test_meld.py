@@ -1,33 +1,14 @@
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from meld_archive import HEADER
+from meld_archive import Row as Line
 
 from jmer.data import csvfile, meld, sample
 from jmer.errors import UserError
 from jmer.labels import SENTIMENTS
 from jmer.types import Corpus, Utterance
-
-HEADER = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    dialogue: int = 0
-    number: int = 0
-    text: str = "Hello"
-    speaker: str = "Ross"
-    emotion: str = "joy"
-    sentiment: str = "positive"
-    start: str = "00:01:00,000"
-    end: str = "00:01:02,500"
-
-    def __str__(self) -> str:
-        return (
-            f'1,"{self.text}",{self.speaker},{self.emotion},{self.sentiment},{self.dialogue},{self.number},1,1,'
-            f'"{self.start}","{self.end}"'
-        )
 
 
 def write_csv(path: Path, lines: Iterable[Line], *, encoding: str = "utf-8", header: str = HEADER) -> Path:
