@@ -138,6 +138,7 @@ class _Tally:
     def __init__(self):
         self.rows: list[dict[str, str]] = []
         self._absences: dict[str, Counter[str]] = {modality: Counter() for modality in MODALITIES}
+        self._remarks: dict[str, Counter[str]] = {modality: Counter() for modality in MODALITIES}
         self._lost: Counter[tuple[str, str, str]] = Counter()  # what a view lacks though its original has it
 
     def add(self, done: engine.Extraction, view_splits: Sequence[str]) -> None:
@@ -148,6 +149,8 @@ class _Tally:
             for modality, result in results.items():
                 if result.vector is None:
                     self._absences[modality][result.reason] += 1
+                elif result.status == "ok" and result.reason:
+                    self._remarks[modality][result.reason] += 1
         for split, of_view in zip(view_splits, done.views, strict=False):  # only train has any
             for original, results in zip(done.results, of_view, strict=True):
                 for modality, result in results.items():
@@ -162,7 +165,8 @@ class _Tally:
             extractor, reason = None, f"no utterance has it: {common}"
         if extractor is None:
             return {"dim": 0, "extractor": None, "fingerprint": "", "reason": reason}
-        return {"dim": extractor.dim, "extractor": extractor.spec, "fingerprint": extractor.fingerprint, "reason": ""}
+        described = {"dim": extractor.dim, "extractor": extractor.spec, "fingerprint": extractor.fingerprint}
+        return described | {"reason": "", "remarks": dict(sorted(self._remarks[modality].items()))}
 
     def notes(self) -> list[str]:
         return [
@@ -189,9 +193,13 @@ def default_config() -> ConfigDict:
         {"model": "lite", "pooling": "mean", "layers": "-1", "max_tokens": 128, "context": 0, "speakers": True}
     )
     config.audio = ConfigDict({"model": "lite", "pooling": "mean", "layers": "-1", "window": 30})
-    config.video = ConfigDict(  # frames: how many are looked at in a clip
-        {"model": "lite", "frames": 8, "crop": "face", "pooling": "mean", "layers": "-1"}
-    )
+    # Of a clip so many frames; in them the face, of several the speaker's, or (of some models) the whole frame.
+    config.video = ConfigDict({"model": "lite", "frames": 8, "crop": "face", "pooling": "mean", "layers": "-1"})
+    config.video.detector = ""  # path of a YuNet ONNX file; empty: OpenCV's Haar cascade
+    config.video.detector_sha256 = ""
+    # Of a network of face embeddings from an ONNX file: its hash, and what it wants of a picture.
+    config.video.update({"sha256": "", "size": 112, "order": "rgb", "mean": "0", "scale": "1", "layout": "chw"})
+    config.video.update({"output": "", "align": False})
     config.sequence_frames = 0  # how many frames of each utterance's tokens, sounds and faces to keep beside its vector
     config.views = 0  # augmented views of the train split, with other texts and sounds, for the trainer to draw from
     config.views_seed = 0
@@ -306,6 +314,8 @@ def _report(manifest: Mapping[str, Any]) -> None:
     for modality, described in manifest["modalities"].items():
         what = f"{described['dim']} features" if described["dim"] else f"absent: {described['reason']}"
         print(f"{modality}: {what}")
+        for remark, n in sorted(described.get("remarks", {}).items(), key=lambda item: -item[1]):
+            print(f"  {n} x {remark}")
     if manifest["views"]:
         print(f"views: {manifest['views']} of train, {' and '.join(manifest['augmentation'])} augmented")
     rows = manifest["rows"]

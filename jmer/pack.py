@@ -48,7 +48,7 @@ def write(
         name: of the corpus.
         labels: the label set.
         modalities: for every modality `{"dim", "extractor", "fingerprint", "reason"}`; `dim` 0 marks it absent, with
-          the reason, whatever was written.
+          the reason, whatever was written. `remarks` counts what choices rest on, where there were any to make.
         rows: an utterance each: `{"split", "dialogue", "utterance", "status", "reason"}`. Augmented views have none.
         notes: what the source noticed about the whole corpus.
         views: how many of the splits are augmented views of train, named by `view_split` and alike but for the values.

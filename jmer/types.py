@@ -115,7 +115,8 @@ class Extracted:
     vector: `[D]` float32, all finite; None where the modality is absent.
     sequence: `[T, D']` float16, what the vector sums up, in the order of time; None where it was not asked for.
     status: `ok` also where the modality is absent by nature (an audio file has no face).
-    reason: why it is absent, degraded or failed; empty when there is nothing to say.
+    reason: why it is absent, degraded or failed, or what a choice within it rests on; empty when there is nothing to
+      say.
     """
 
     vector: np.ndarray | None

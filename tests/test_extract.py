@@ -151,7 +151,10 @@ def test_columns_of_another_name(tmp_path: Path, run):
         (["--config.source=table"], "config.source=table needs the CSV: --config.root=FILE.csv"),
         (["--config.source=meld", "--config.root=/no/such"], "/no/such"),
         (["--config.labels=a,b"], "config.columns and config.labels are for --config.source=table"),
-        (["--config.video.model="], "config field 'video.model' is ''; expected lite, none or a directory or hub id"),
+        (
+            ["--config.video.model="],
+            "config field 'video.model' is ''; expected lite, none, an ONNX file or a directory or hub id",
+        ),
         (["--config.audio.layers=3"], "config field 'audio.layers' is set, but audio.model=lite has no such option"),
         (
             ["--config.text.model="],

@@ -49,25 +49,31 @@ def haar(frames: np.ndarray) -> list[Faces]:
 
 
 def face_crops(
-    frames: np.ndarray, *, size: int = 112, margin: float = 0.1, detect: Detector = haar
+    frames: np.ndarray, *, size: int = 112, margin: float = 0.1, align: bool = False, detect: Detector = haar
 ) -> tuple[np.ndarray, np.ndarray]:
     """Crops the main face of each frame: of several, the one that is large and stays in place over the frames.
 
     frames: `[F, height, width, 3]` uint8 RGB.
     size, margin: see `crop`.
+    align: give `aligned_crop`s instead; the detector must give landmarks.
 
     Returns:
       crops: `[K, size, size, 3]` uint8 RGB, for each frame with a face, in order.
       found: `[F]` bool; K are True.
     """
-    boxes = [faces.boxes for faces in detect(frames)]
-    main = _steadiest(boxes)
-    found = np.array([len(candidates) > 0 for candidates in boxes], dtype=bool)
-    crops = [
-        crop(frame, _nearest(candidates, main), size=size, margin=margin)
-        for frame, candidates in zip(frames, boxes, strict=True)
-        if len(candidates)
-    ]
+    seen = detect(frames)
+    main = _steadiest([faces.boxes for faces in seen])
+    found = np.array([len(faces.boxes) > 0 for faces in seen], dtype=bool)
+    crops = []
+    for frame, (boxes, landmarks) in zip(frames, seen, strict=True):
+        if not len(boxes):
+            continue
+        nearest = _nearest(boxes, main)
+        if align:
+            assert landmarks is not None
+            crops.append(aligned_crop(frame, landmarks[nearest], size=size))
+        else:
+            crops.append(crop(frame, boxes[nearest], size=size, margin=margin))
     return np.stack(crops) if crops else np.zeros((0, size, size, 3), np.uint8), found
 
 
@@ -148,8 +154,8 @@ def _steadiest(boxes: list[np.ndarray]) -> np.ndarray | None:
     return candidates[np.argmax(support * candidates[:, 2] * candidates[:, 3])]
 
 
-def _nearest(candidates: np.ndarray, main: np.ndarray | None) -> np.ndarray:
-    """The one that overlaps the main face most; where none does, as after a cut, the largest."""
+def _nearest(candidates: np.ndarray, main: np.ndarray | None) -> int:
+    """Which of them overlaps the main face most; where none does, as after a cut, the largest."""
     area = candidates[:, 2] * candidates[:, 3]
     shared = np.zeros(len(candidates)) if main is None else overlap(candidates, main[None])[:, 0]
-    return candidates[np.argmax(shared if shared.any() else area)]
+    return int(np.argmax(shared if shared.any() else area))

@@ -1,7 +1,7 @@
 """Clips in, 16 kHz mono waveform and RGB frames out (PyAV, which brings its own FFmpeg)."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,11 +96,12 @@ def seconds(path: Path) -> float:
         return container.duration / 1e6 if container.duration else _scan(container, _streams(container)).seconds
 
 
-def decode(path: Path, *, frames: int, max_seconds: float | None = None) -> Media:
+def decode(path: Path, *, frames: int | Callable[[float], int], max_seconds: float | None = None) -> Media:
     """Decodes a clip.
 
     frames: how many to take, evenly spaced over the video track, each from the middle of its share of the time. Exactly
-      so many come back: a clip with fewer repeats some. 0 leaves the video track alone.
+      so many come back: a clip with fewer repeats some. 0 leaves the video track alone. A function is given the seconds
+      of the video track.
     max_seconds: a longer clip is refused before anything is decoded.
 
     No more than the frames asked for are ever held. `Media.damage` says what was lost.
@@ -117,11 +118,12 @@ def decode(path: Path, *, frames: int, max_seconds: float | None = None) -> Medi
         raise MiscutError(f"mis-cut clip: lasts {seconds:.1f} s where the utterance lasts at most {limit:.1f} s")
 
     sound = _Sound()
-    picker = _FramePicker(count=frames, scan=scan)
+    count = frames(scan.video_end - scan.video_start) if callable(frames) else frames
+    picker = _FramePicker(count=count, scan=scan)
     bad_packets = bad_frames = 0
     with _open(path) as container:  # once more from the start; not every format can seek
         sound_only = _is_sound_only(container)
-        streams = [stream for stream in _streams(container) if frames or stream.type == "audio"]
+        streams = [stream for stream in _streams(container) if count or stream.type == "audio"]
         kinds = [stream.type for stream in streams]
         for packet in _packets(container, streams):
             try:

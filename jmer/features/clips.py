@@ -25,8 +25,11 @@ def prepare(clip: Path, extractors: Mapping[_Key, Extractor], *, max_seconds: fl
     Extractors of one modality, such as those of augmented views, share the decoded track.
     """
     try:
-        frames = max(extractor.frames_wanted for extractor in extractors.values())
-        decoded = media.decode(clip, frames=frames, max_seconds=max_seconds)
+        decoded = media.decode(
+            clip,
+            frames=lambda seconds: max(extractor.frames_wanted(seconds) for extractor in extractors.values()),
+            max_seconds=max_seconds,
+        )
     except media.MediaError as error:
         # A mis-cut clip was read, it is just not this utterance.
         status = "degraded" if isinstance(error, media.MiscutError) else "failed"

@@ -45,7 +45,6 @@ class Extractor(abc.ABC):
       a dialogue up to the utterance, a `jmer.types.Turn` each.
     kind, version: name within the modality, and a number to raise whenever the same input gives another vector.
     lookahead: how many payloads may wait for others of their group to fill a batch.
-    frames_wanted: how many frames of a clip `prepare` wants; 0 but for video.
     turns_before: how many earlier turns `prepare` wants; 0 but for text.
     dim, sequence_dim: D and D'; the latter is 0 where no sequence is kept.
     """
@@ -61,8 +60,8 @@ class Extractor(abc.ABC):
         if self.sequence_frames < 0:
             raise UserError(f"sequence_frames is {self.sequence_frames}; expected 0 or how many frames to keep")
 
-    @property
-    def frames_wanted(self) -> int:
+    def frames_wanted(self, seconds: float) -> int:
+        """How many frames of a clip that lasts so long `prepare` wants; 0 but for video."""
         return 0
 
     @property
@@ -123,5 +122,6 @@ class Extractor(abc.ABC):
         """SHA-256 of all that decides the vectors. Where the weights lie does not, once their hash is known."""
         spec = self.spec
         if spec["weights"]:
-            spec["options"].pop("model", None)
+            for name in ("model", "sha256", "detector", "detector_sha256"):
+                spec["options"].pop(name, None)
         return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()

@@ -12,7 +12,7 @@ from jmer.features.audio_hf import HFAudio
 from jmer.features.extractor import Extractor
 from jmer.features.glove import Glove
 from jmer.features.text import HFText, LiteText, Vader
-from jmer.features.video import HFVideo, LiteVideo
+from jmer.features.video import HFVideo, LiteVideo, OnnxVideo
 
 _EXTRACTORS: tuple[type[Extractor], ...] = (
     LiteText,
@@ -26,6 +26,7 @@ _EXTRACTORS: tuple[type[Extractor], ...] = (
     HFAudio,
     LiteVideo,
     HFVideo,
+    OnnxVideo,
 )
 OFF = "none"
 
@@ -43,10 +44,10 @@ def from_config(modality: str, options: Mapping[str, Any], *, defaults: Mapping[
     if model == OFF:
         return None
     cls = _class_of(modality, model)
-    if "model" in {field.name for field in dataclasses.fields(cls)} and Path(model).exists():
-        # A run is used from other folders than it was made in.
-        options = {**options, "model": str(Path(model).resolve())}
     names = {field.name for field in dataclasses.fields(cls)}
+    for name in names & {"model", "detector"}:
+        if options[name] and Path(options[name]).exists():  # a run is used from other folders than it was made in
+            options = {**options, name: str(Path(options[name]).resolve())}
     for name, value in options.items():
         if name not in names | {"model"} and value != defaults[name]:
             have = ", ".join(sorted(names - {"model"})) or "no options"
@@ -65,9 +66,11 @@ def _class_of(modality: str, model: str) -> type[Extractor]:
         return named[model]
     if "glove" in kinds and Path(model).suffix in glove.SUFFIXES:
         return kinds["glove"]
+    if "onnx" in kinds and Path(model).suffix == ".onnx":
+        return kinds["onnx"]
     if "hf" in kinds and model:
         return kinds["hf"]
-    others = {"glove": "a file of word vectors", "hf": "a directory or hub id"}
+    others = {"glove": "a file of word vectors", "onnx": "an ONNX file", "hf": "a directory or hub id"}
     known = [*named, OFF, *(what for kind, what in others.items() if kind in kinds)]
     raise UserError(f"config field '{modality}.model' is '{model}'; expected {', '.join(known[:-1])} or {known[-1]}")
 

@@ -82,8 +82,7 @@ class Colour(Extractor):
     version = 1
     lookahead = 3
 
-    @property
-    def frames_wanted(self) -> int:
+    def frames_wanted(self, seconds: float) -> int:
         return 2
 
     def batch(self, group: Hashable) -> int:

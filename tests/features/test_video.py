@@ -56,7 +56,7 @@ def test_no_face_is_absent():
 
 
 def test_options_decide_the_fingerprint():
-    assert LiteVideo(frames=4).frames_wanted == 4
+    assert LiteVideo(frames=4).frames_wanted(3.0) == 4
     assert LiteVideo(frames=4).fingerprint != LiteVideo(frames=8).fingerprint
     assert LiteVideo().spec["weights"] == face_expression.WEIGHTS_SHA256
     with pytest.raises(UserError, match=r"video.frames is 0"):
@@ -86,7 +86,7 @@ def test_vit_equals_transformers_on_its_own_processor(tiny_vit: Path, clips: lis
     for crop in ("frame", "face"):
         vit = HFVideo(crop=crop, **options)
         found = vit.encode([vit.prepare(clip).payload for clip in clips])
-        assert (vit.dim, vit.frame_dim, vit.frames_wanted) == (24, 12, 4)
+        assert (vit.dim, vit.frame_dim, vit.frames_wanted(9.0)) == (24, 12, 4)
         for row, clip in zip(found, clips, strict=True):
             assert clip.frames is not None
             pictures = clip.frames if crop == "frame" else faces.face_crops(clip.frames, size=32)[0]
@@ -96,7 +96,7 @@ def test_vit_equals_transformers_on_its_own_processor(tiny_vit: Path, clips: lis
             firsts = np.asarray((states[0] + states[2]) / 2)[:, 0]
             np.testing.assert_allclose(row.vector, np.concatenate([firsts.mean(axis=0), firsts.std(axis=0)]), atol=1e-5)
             np.testing.assert_allclose(np.asarray(row.sequence), firsts, atol=1e-2)
-    with pytest.raises(UserError, match=r"video.crop is 'mouth'; expected face or frame"):
+    with pytest.raises(UserError, match=r"video.crop is 'mouth'; expected face or speaker or frame"):
         HFVideo(crop="mouth", **options)
 
 
