@@ -6,6 +6,7 @@ same number of rows, so that each bucket compiles once.
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -41,11 +42,19 @@ def bucket_length(utterances: int) -> int:
     return max(1, -(-utterances // step)) * step
 
 
-def collate(dialogues: Sequence[Features], *, dims: Mapping[str, int], length: int, rows: int | None = None) -> Batch:
+def collate(
+    dialogues: Sequence[Features],
+    *,
+    dims: Mapping[str, int],
+    sequences: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+    length: int,
+    rows: int | None = None,
+) -> Batch:
     """Pads dialogues to `[B, length]`.
 
     Args:
       dims: modality -> D of the batch's features; a modality that a dialogue lacks is absent in its row.
+      sequences: modality -> (T, D') of the batch's sequences; T is at least that of the longest sequence.
       length: U; at least that of the longest dialogue.
       rows: B; rows after the last dialogue are padding. The number of dialogues unless given.
     """
@@ -53,6 +62,8 @@ def collate(dialogues: Sequence[Features], *, dims: Mapping[str, int], length: i
     batch = Batch(
         features={m: np.zeros((*shape, d), np.float32) for m, d in dims.items()},
         present={m: np.zeros(shape, np.bool_) for m in dims},
+        sequences={m: np.zeros((*shape, t, d), np.float16) for m, (t, d) in sequences.items()},
+        frames={m: np.zeros((*shape, t), np.bool_) for m, (t, _) in sequences.items()},
         mask=np.zeros(shape, np.bool_),
         speaker=np.full(shape, -1, np.int32),
         label=np.full(shape, UNLABELLED, np.int32),
@@ -63,6 +74,11 @@ def collate(dialogues: Sequence[Features], *, dims: Mapping[str, int], length: i
         for m in dims.keys() & dialogue.values.keys():
             batch.features[m][b, :n] = np.where(dialogue.present[m][:, None], dialogue.values[m], 0)
             batch.present[m][b, :n] = dialogue.present[m]
+        for m in sequences.keys() & dialogue.sequences.keys():
+            for u in np.flatnonzero(dialogue.present[m]):
+                sequence = dialogue.sequences[m][u]
+                batch.sequences[m][b, u, : len(sequence)] = sequence
+                batch.frames[m][b, u, : len(sequence)] = True
         batch.mask[b, :n] = True
         numbers = {name: i for i, name in enumerate(dict.fromkeys(dialogue.speakers))}
         batch.speaker[b, :n] = [numbers[name] for name in dialogue.speakers]
@@ -75,6 +91,7 @@ def make_buckets(
     dialogues: Sequence[Features],
     *,
     dims: Mapping[str, int],
+    sequence_dims: Mapping[str, int] = MappingProxyType({}),
     batch_utterances: int,
     views: Sequence[Sequence[Features]] = (),
     weights: np.ndarray | None = None,
@@ -82,12 +99,14 @@ def make_buckets(
     """Sorts dialogues into buckets, by padded length U.
 
     Args:
+      sequence_dims: modality -> D' of the sequences to carry; T is that of the longest.
       batch_utterances: about so many padded utterances make a batch, whatever the length.
       views: augmented views of all the dialogues, each in their order.
       weights: `[n]`, how often to draw each dialogue relative to the others, with replacement; a bucket then gives
         whole batches, the number nearest to its share of the weights, but at least one. Not given: each dialogue comes
         once an epoch.
     """
+    sequences = _longest([d for source in (dialogues, *views) for d in source], sequence_dims)
     buckets = {}
     for length, positions in _by_length(dialogues).items():
         rows = _rows(length, len(positions), batch_utterances)
@@ -98,7 +117,7 @@ def make_buckets(
         else:
             draws = rows * max(1, round(len(dialogues) * share.sum() / weights.sum() / rows))
         buckets[length] = Bucket(
-            data=collate(data, dims=dims, length=length, rows=len(data) + 1),
+            data=collate(data, dims=dims, sequences=sequences, length=length, rows=len(data) + 1),
             positions=np.array(positions, np.int32),
             rows=rows,
             views=len(views),
@@ -125,24 +144,37 @@ def training_plan(buckets: Mapping[int, Bucket], *, seeds: Sequence[int], epoch:
 
 
 def evaluation_batches(
-    dialogues: Sequence[Features], *, dims: Mapping[str, int], batch_utterances: int
+    dialogues: Sequence[Features],
+    *,
+    dims: Mapping[str, int],
+    sequence_dims: Mapping[str, int] = MappingProxyType({}),
+    batch_utterances: int,
 ) -> list[tuple[Batch, list[int]]]:
     """Returns every dialogue once, as batches with the positions in `dialogues` of their first rows.
 
-    The rows after those are padding.
+    The rows after those are padding. Sequences are padded to the same lengths as dialogues, so that a model that
+    predicts, one dialogue after another, compiles a handful of times.
     """
+    sequences = {m: (bucket_length(t), d) for m, (t, d) in _longest(dialogues, sequence_dims).items()}
     batches = []
     for length, positions in _by_length(dialogues).items():
         rows = _rows(length, len(positions), batch_utterances)
         for start in range(0, len(positions), rows):
             part = positions[start : start + rows]
-            batches.append((collate([dialogues[i] for i in part], dims=dims, length=length, rows=rows), part))
+            data = [dialogues[i] for i in part]
+            batches.append((collate(data, dims=dims, sequences=sequences, length=length, rows=rows), part))
     return batches
 
 
 def steps_per_epoch(buckets: Mapping[int, Bucket]) -> int:
     """Returns how many batches `training_plan` makes."""
     return sum(-(-b.draws // b.rows) for b in buckets.values())
+
+
+def _longest(dialogues: Sequence[Features], sequence_dims: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Modality -> T of the longest sequence, at least 1, and D'; a dialogue may be without sequences."""
+    lengths = {m: [len(s) for d in dialogues for s in d.sequences.get(m, ())] for m in sequence_dims}
+    return {m: (max([1, *lengths[m]]), dim) for m, dim in sequence_dims.items()}
 
 
 def _by_length(dialogues: Sequence[Features]) -> dict[int, list[int]]:

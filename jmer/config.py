@@ -1,6 +1,6 @@
 """The fields of a training config, with their defaults. Experiments in `configs/` change what they are about."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, TypeAlias
 
 from ml_collections import ConfigDict
@@ -17,11 +17,12 @@ def base() -> Config:
     # Data.
     config.dataset = ""  # dataset directory that jmer.extract wrote; empty: the embedded sample, extracted first
     config.modalities = ""  # comma-separated; empty: all that the dataset holds
+    config.sequences = ""  # comma-separated; modalities whose sequences are pooled by attention, beside their vectors
     config.batch_utterances = 256  # padded utterances a batch, about
 
     # Model. config.future=0 asks for a causal model, for online use: nothing in it then looks ahead.
     config.hidden = 128  # width of every layer
-    config.heads = 4  # of every attention
+    config.heads = 4  # of every attention between utterances
     config.encoder = "bigru"  # none, gru, bigru, bigru_attention or transformer
     config.encoder_layers = 1  # of the transformer
     config.co_attention = False  # modalities attend to each other after their encoders
@@ -159,11 +160,19 @@ def check(config: Config) -> None:
         )
 
 
-def check_fit(config: Config, *, modalities: Sequence[str], labels: Sequence[str], sentiments: bool) -> None:
+def check_fit(
+    config: Config,
+    *,
+    modalities: Sequence[str],
+    sequences: Collection[str],
+    labels: Sequence[str],
+    sentiments: bool,
+) -> None:
     """Checks a config against what it is to be trained on.
 
     Args:
       modalities: those to train on.
+      sequences: the modalities of whose sequences the train split has any.
       labels: the dataset's label set.
       sentiments: whether any utterance of the train split has one.
 
@@ -177,6 +186,16 @@ def check_fit(config: Config, *, modalities: Sequence[str], labels: Sequence[str
                     f"config.{name}={config[name]} joins modalities with each other, but there is only {modalities[0]} "
                     "to train on; give more modalities, or leave it out"
                 )
+    for name in names_in(config.sequences):
+        if name not in modalities:
+            raise UserError(
+                f"config.sequences: '{name}' is not one of the modalities to train on ({', '.join(modalities)})"
+            )
+        if name not in sequences:
+            raise UserError(
+                f"config.sequences asks for the sequences of {name}, but the train split has none; extract them with "
+                "--config.sequence_frames=32 (or another length), or leave it out"
+            )
     rare = names_in(config.specialist)
     for label in rare:
         if label not in labels:

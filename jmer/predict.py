@@ -48,6 +48,7 @@ class Predictor:
         self._extractors: dict[str, Extractor] = {}
         self._described = {name: described for m in members for name, described in m.modalities.items()}
         self._dims = {name: described["dim"] for name, described in self._described.items()}
+        self._sequences = {name for m in members for name, _ in m.model.sequence_dims}
         self.labels = members[0].labels
         self.modalities = tuple(self._described)
 
@@ -56,17 +57,25 @@ class Predictor:
 
         Args:
           dialogue: of any length; a `jmer.Dialogue`, or mappings with `speaker`, any of `text`, `clip` (path) and
-            `features` (modality -> `[D]`), and `id` if wanted. Ready features come before text and clip. What an
-            utterance lacks, or the model does not read, is left out.
+            `features` (modality -> `[D]`), and `id` if wanted. Ready features come before text and clip; a modality
+            whose sequence a model reads too must be given raw. What an utterance lacks, or the model does not read, is
+            left out.
 
         Raises:
           UserError: an utterance has an unknown or lacks a needed field, its clip cannot be read, or features do not
-            have the dims that the model reads.
+            have the dims that the model reads or lack the sequence that it reads too.
         """
         if not isinstance(dialogue, Dialogue):
             dialogue = _dialogue(dialogue)
         if not dialogue.utterances:
             return []
+        for utterance in dialogue.utterances:
+            for m in utterance.features.keys() & self._sequences:
+                raw = "text" if m == "text" else "clip"
+                raise UserError(
+                    f"{dialogue.id} {utterance.id}: ready {m} features, but the model reads the frames too, which "
+                    f"only the {raw} gives; give that instead, or leave {m} out"
+                )
         features = engine.extract_dialogue(dialogue, self._needed(dialogue), dims=self._dims)
         each = [predict_features(member, [features])[0] for member in self._members]
         probs = np.concatenate([p for p, _ in each]).mean(axis=0)
@@ -102,7 +111,9 @@ def predict_features(run: Run, dialogues: Sequence[Features]) -> list[tuple[np.n
     seeds, members = jax.tree.leaves(run.params)[0].shape[:2]
     params = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), run.params)
     results: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    for batch, positions in evaluation_batches(dialogues, dims=dict(run.model.dims), batch_utterances=BATCH_UTTERANCES):
+    dims, sequence_dims = dict(run.model.dims), dict(run.model.sequence_dims)
+    batches = evaluation_batches(dialogues, dims=dims, sequence_dims=sequence_dims, batch_utterances=BATCH_UTTERANCES)
+    for batch, positions in batches:
         output, _ = steps.evaluate(run.model, params, run.stats, batch)
         each = jax.device_get((jax.nn.softmax(output.logits), output.gates))
         probs, gates = (x.reshape(seeds, members, *x.shape[1:]).mean(axis=1) for x in each)

@@ -1,7 +1,8 @@
 """A run's directory: what training leaves there, and how it is opened again.
 
 config.json        the resolved config
-features.json      format of the run, labels, and for each modality the model reads: dim, extractor, fingerprint
+features.json      format of the run, labels, and for each modality the model reads: dim, extractor, fingerprint; and
+                   D' of each sequence it reads
 environment.json   versions, device, git revision, dataset fingerprint
 classes.json       how often each class comes, is drawn, and what it weighs
 metrics.jsonl      one line an epoch and seed
@@ -70,8 +71,10 @@ def seeds_of(config: Config) -> tuple[int, ...]:
     return tuple(range(config.seed, config.seed + config.seeds))
 
 
-def make_model(config: Config, *, dims: Mapping[str, int], labels: Sequence[str]) -> Model:
-    """Returns the model of a config for features of these dims and these labels."""
+def make_model(
+    config: Config, *, dims: Mapping[str, int], sequence_dims: Mapping[str, int], labels: Sequence[str]
+) -> Model:
+    """Returns the model of a config for features, and sequences, of these dims and these labels."""
     layers = graph_layers(config)
     graph = GraphOptions(
         layers=layers,
@@ -86,6 +89,7 @@ def make_model(config: Config, *, dims: Mapping[str, int], labels: Sequence[str]
     )
     return Model(
         dims=tuple((m, dims[m]) for m in MODALITIES if m in dims),
+        sequence_dims=tuple((m, sequence_dims[m]) for m in MODALITIES if m in sequence_dims),
         num_classes=len(labels),
         hidden=config.hidden,
         heads=config.heads,
@@ -156,7 +160,8 @@ def load(workdir: Path) -> Run:
             f"reads {FORMAT}); train it again, or use the version that its environment.json names"
         )
     labels, modalities = tuple(described["labels"]), described["modalities"]
-    model = make_model(config, dims={m: v["dim"] for m, v in modalities.items()}, labels=labels)
+    dims, sequence_dims = {m: v["dim"] for m, v in modalities.items()}, described.get("sequence_dims", {})
+    model = make_model(config, dims=dims, sequence_dims=sequence_dims, labels=labels)
     checkpoints = Checkpoints(workdir / "checkpoints")
     epoch = checkpoints.latest()
     if epoch is None:
@@ -165,9 +170,11 @@ def load(workdir: Path) -> Run:
         )
     keep = config.keep_epochs
     one = jax.eval_shape(lambda: init_params(model, seeds=seeds_of(config)))
+    widths = dims | {f"{m}_sequence": dim for m, dim in sequence_dims.items()}
+    stats = {f"{m}_{name}": jax.ShapeDtypeStruct((dim,), jnp.float32) for m, dim in widths.items() for name in STATS}
     template = {
         "params": jax.tree.map(lambda x: jax.ShapeDtypeStruct((x.shape[0], keep, *x.shape[1:]), x.dtype), one),
-        "stats": {f"{m}_{name}": jax.ShapeDtypeStruct((dim,), jnp.float32) for m, dim in model.dims for name in STATS},
+        "stats": stats,
     }
     best, progress = checkpoints.restore_best(epoch, best=template)
     params = best["params"]

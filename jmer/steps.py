@@ -5,7 +5,7 @@ of the rows that make its batch.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +20,7 @@ from jmer.types import UNLABELLED, Batch, Features
 
 Tree = Any  # a pytree of arrays
 
-STATS = ("mean", "scale")  # the model's `stats` variables of a modality
+STATS = ("mean", "scale")  # the model's `stats` variables of a modality, and of its sequences
 
 
 class State(NamedTuple):
@@ -37,25 +37,34 @@ class State(NamedTuple):
     seed: jax.Array
 
 
-def feature_stats(dialogues: Sequence[Features], *, modalities: Sequence[str]) -> dict[str, np.ndarray]:
+def feature_stats(
+    dialogues: Sequence[Features], *, modalities: Iterable[str], sequences: Iterable[str] = ()
+) -> dict[str, np.ndarray]:
     """Returns the model's `stats` variables: mean and 1 / scale of every feature over the utterances that have it.
+
+    Of the modalities in `sequences`, also those of their sequences, over all frames.
 
     A feature that hardly varies (a word seen once, say) would be blown up by its own deviation, so each scale is at
     least a tenth of the modality's typical one.
     """
+    parts = {m: [d.values[m][d.present[m]] for d in dialogues] for m in modalities}
+    parts |= {f"{m}_sequence": [s for d in dialogues for s in d.sequences[m]] for m in sequences}
     stats = {}
-    for m in modalities:
-        x = np.concatenate([d.values[m][d.present[m]] for d in dialogues]).astype(np.float64)
-        std = x.std(axis=0)
+    for name, each in parts.items():
+        # Part by part: all frames at once, in float64, would be four times what the dataset takes.
+        count, zeros = sum(map(len, each)), np.zeros(each[0].shape[1:])
+        mean = sum((x.sum(axis=0, dtype=np.float64) for x in each), zeros) / count
+        std = np.sqrt(sum((np.square(x - mean).sum(axis=0) for x in each), zeros) / count)
         floor = 0.1 * np.sqrt(np.mean(std**2)) or 1.0
-        stats[f"{m}_mean"] = x.mean(axis=0).astype(np.float32)
-        stats[f"{m}_scale"] = (1 / np.maximum(std, floor)).astype(np.float32)
+        stats[f"{name}_mean"] = mean.astype(np.float32)
+        stats[f"{name}_scale"] = (1 / np.maximum(std, floor)).astype(np.float32)
     return stats
 
 
 def init_params(model: Model, *, seeds: Sequence[int]) -> Tree:
     """Returns fresh parameters; a seed's do not depend on the other seeds."""
-    blank = jax.tree.map(jnp.asarray, collate([], dims=dict(model.dims), length=4, rows=1))
+    sequences = {m: (1, dim) for m, dim in model.sequence_dims}
+    blank = jax.tree.map(jnp.asarray, collate([], dims=dict(model.dims), sequences=sequences, length=4, rows=1))
     init = jax.vmap(lambda seed: model.init(_key(seed, 0), blank, train=False)["params"])
     return jax.jit(init)(jnp.array(seeds, jnp.int32))
 

@@ -8,7 +8,7 @@ Running the same command again goes on from the last epoch. The epoch that count
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tensorboardX import SummaryWriter
 from jmer import cli, evaluate, extract, files, metrics, pack, runs, sampling, steps
 from jmer.batches import evaluation_batches, make_buckets, steps_per_epoch, training_plan
 from jmer.checkpoint import Checkpoints
-from jmer.config import Config, check, check_fit
+from jmer.config import Config, check, check_fit, names_in
 from jmer.errors import UserError
 from jmer.optim import make_optimizer
 from jmer.predict import BATCH_UTTERANCES
@@ -66,25 +66,28 @@ def train(config: Config, workdir: Path) -> None:
     dialogues, dev_dialogues = dataset.split("train"), dataset.split("dev")
     _check_data(dataset, modalities, train=dialogues, dev=dev_dialogues)
     sentiments = any((d.sentiments != UNLABELLED).any() for d in dialogues)
-    check_fit(config, modalities=modalities, labels=dataset.labels, sentiments=sentiments)
+    framed = [m for m in dataset.sequence_dims if any(len(s) for d in dialogues for s in d.sequences[m])]
+    check_fit(config, modalities=modalities, sequences=framed, labels=dataset.labels, sentiments=sentiments)
+    sequence_dims = {m: dataset.sequence_dims[m] for m in names_in(config.sequences)}
     counts = sampling.class_counts(dialogues, num_classes=len(dataset.labels))
     buckets = make_buckets(
         dialogues,
         dims=dims,
+        sequence_dims=sequence_dims,
         batch_utterances=config.batch_utterances,
         views=[dataset.split(pack.view_split(i + 1)) for i in range(dataset.manifest["views"])],
         weights=None if config.sampler == "none" else sampling.dialogue_weights(counts, scheme=config.sampler),
     )
     data = jax.device_put({u: bucket.data for u, bucket in buckets.items()})
-    dev = evaluation_batches(dev_dialogues, dims=dims, batch_utterances=BATCH_UTTERANCES)
+    dev = evaluation_batches(dev_dialogues, dims=dims, sequence_dims=sequence_dims, batch_utterances=BATCH_UTTERANCES)
     dev_data = jax.device_put([batch for batch, _ in dev])
 
     # Run directory.
-    _claim(workdir, config, dataset, modalities)
+    _claim(workdir, config, dataset, modalities, sequence_dims)
     checkpoints = Checkpoints(workdir / "checkpoints")
 
     # Model and optimizer.
-    model = runs.make_model(config, dims=dims, labels=dataset.labels)
+    model = runs.make_model(config, dims=dims, sequence_dims=sequence_dims, labels=dataset.labels)
     objective = runs.make_objective(config, model, counts.sum(axis=0))
     optimizer = make_optimizer(
         lr=config.lr,
@@ -96,7 +99,7 @@ def train(config: Config, workdir: Path) -> None:
     state = steps.init_state(model, optimizer, seeds=seeds)
     best = {
         "params": steps.repeat_params(state.params, count=keep),
-        "stats": jax.device_put(steps.feature_stats(dialogues, modalities=modalities)),
+        "stats": jax.device_put(steps.feature_stats(dialogues, modalities=modalities, sequences=sequence_dims)),
     }
     progress: dict[str, Any] = {
         "epoch": 0,
@@ -211,7 +214,13 @@ def _check_data(
             )
 
 
-def _claim(workdir: Path, config: Config, dataset: pack.Dataset, modalities: Sequence[str]) -> None:
+def _claim(
+    workdir: Path,
+    config: Config,
+    dataset: pack.Dataset,
+    modalities: Sequence[str],
+    sequence_dims: Mapping[str, int],
+) -> None:
     """Describes the run in its directory, or checks that what is there is the same run."""
     described = {
         "config.json": json.loads(config.to_json()),
@@ -220,6 +229,7 @@ def _claim(workdir: Path, config: Config, dataset: pack.Dataset, modalities: Seq
             "labels": list(dataset.labels),
             "dataset_fingerprint": dataset.fingerprint,
             "modalities": {m: dataset.manifest["modalities"][m] for m in modalities},
+            "sequence_dims": sequence_dims,
         },
     }
     cure = f"give another --workdir, or remove {workdir}"

@@ -157,6 +157,8 @@ class Batch(NamedTuple):
 
     features: modality -> `[B, U, D]` float32.
     present: modality -> `[B, U]` bool; False wherever `mask` is.
+    sequences: modality -> `[B, U, T, D']` float16; only of the modalities whose sequences the model reads.
+    frames: modality -> `[B, U, T]` bool, the frames that a sequence has; False wherever `present` is.
     mask: `[B, U]` bool.
     speaker: `[B, U]` int32, numbered within the dialogue; padding is -1.
     label, sentiment: `[B, U]` int32; `UNLABELLED` where not known and in padding.
@@ -164,6 +166,8 @@ class Batch(NamedTuple):
 
     features: dict[str, Any]
     present: dict[str, Any]
+    sequences: dict[str, Any]
+    frames: dict[str, Any]
     mask: Any
     speaker: Any
     label: Any

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tiny
@@ -23,6 +25,36 @@ def test_collate_masks_padding_and_absent_modalities():
     assert not batch.present["other"].any()
     assert (batch.label[~batch.mask] == -1).all()
     assert (batch.speaker[~batch.mask] == -1).all()
+
+
+def test_sequences_are_carried_where_they_are_asked_for_at_the_length_of_the_longest():
+    plain, mute = tiny.dialogues([3, 7, 5]), tiny.dialogues([4])[0]
+    hidden = replace(mute, present=dict.fromkeys(tiny.DIMS, np.zeros(4, np.bool_)))  # it has frames all the same
+    without = replace(mute, sequences={})
+    longest = max(len(s) for d in plain for s in d.sequences["audio"])
+    long = replace(plain[0], sequences={"audio": tuple(np.ones((longest + 1, 3), np.float16) for _ in range(3))})
+    dialogues, options = [*plain, hidden, without], {"dims": tiny.DIMS, "batch_utterances": 32}
+    for t, views in ((longest, []), (longest + 1, [[long, *dialogues[1:]]])):
+        buckets = make_buckets(dialogues, sequence_dims=tiny.SEQUENCE_DIMS, views=views, **options)
+        for bucket in buckets.values():
+            data, n = bucket.data, len(bucket.positions)
+            assert data.sequences["audio"].shape == (*data.mask.shape, t, 3)
+            assert data.sequences["audio"].dtype == np.float16
+            assert not data.sequences["audio"][~data.frames["audio"]].any()
+            for row, i in zip(range(n), bucket.positions, strict=True):
+                frames = data.frames["audio"][row]
+                if dialogues[i] in plain:
+                    for u, sequence in enumerate(dialogues[i].sequences["audio"]):
+                        np.testing.assert_array_equal(data.sequences["audio"][row, u][frames[u]], sequence)
+                        assert frames[u].tolist() == [k < len(sequence) for k in range(t)]
+                else:
+                    assert not frames.any()
+    for batch, _ in evaluation_batches(dialogues, sequence_dims=tiny.SEQUENCE_DIMS, **options):
+        assert batch.frames["audio"].shape[2] == bucket_length(longest)
+    ((batch, _),) = evaluation_batches([without], sequence_dims=tiny.SEQUENCE_DIMS, **options)
+    assert not batch.frames["audio"].any()
+    plain_buckets = make_buckets(dialogues, **options)
+    assert all(b.data.sequences == b.data.frames == {} for b in plain_buckets.values())
 
 
 def test_speakers_are_numbered_by_who_spoke_first():

@@ -4,7 +4,12 @@ from jmer import cli
 from jmer.config import base, check, check_fit, graph_layers
 from jmer.errors import UserError
 
-DATA = {"modalities": ("text", "audio"), "labels": ("calm", "glad", "cross"), "sentiments": True}
+DATA = {
+    "modalities": ("text", "audio"),
+    "sequences": ("audio",),
+    "labels": ("calm", "glad", "cross"),
+    "sentiments": True,
+}
 
 
 def configured(**fields):
@@ -31,7 +36,7 @@ def test_defaults_and_every_choice_pass():
         {}, {"graph": "none"}, {"graph": "grnn, gfpush"}, {"distance_bins": "2,10"}, {"specialist": "glad, cross"},
         {"future": 0, "encoder": "gru"}, {"future": 0, "encoder": "transformer"}, {"sentiment": 0.5},
         {"fusion": "hybrid", "co_attention": True}, {"fusion": "late", "graph_nodes": "modality"},
-        {"keep_epochs": 3, "merge_epochs": "average"},
+        {"keep_epochs": 3, "merge_epochs": "average"}, {"sequences": " audio ", "mixup": 0.2},
     ):  # fmt: skip
         config = configured(**fields)
         check(config)
@@ -76,4 +81,8 @@ def test_what_cannot_go_together_is_refused_with_the_reason():
     assert "'fear' is not one of the dataset's labels (calm, glad, cross)" in refusal(specialist="cross,fear")
     assert "not all, each once" in refusal(specialist="cross,cross")
     assert "not all, each once" in refusal(specialist="cross,calm,glad")
+    assert "'video' is not one of the modalities to train on (text, audio)" in refusal(sequences="audio,video")
+    assert "sequences of text, but the train split has none; extract them with --config.sequence_frames=" in refusal(
+        sequences="audio,text"
+    )
     assert "no utterance of the train split has a sentiment" in refusal({"sentiments": False}, sentiment=0.3)

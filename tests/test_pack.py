@@ -29,6 +29,9 @@ def test_what_was_written_is_read_and_tfds_reads_it_too(tmp_path):
         for m in tiny.DIMS:
             np.testing.assert_array_equal(found.values[m], expected.values[m])
             np.testing.assert_array_equal(found.present[m], expected.present[m])
+        assert list(found.sequences) == list(tiny.SEQUENCE_DIMS)
+        for one, other in zip(found.sequences["audio"], expected.sequences["audio"], strict=True):
+            np.testing.assert_array_equal(one, other)
     builder: Any = tfds.builder_from_directory(out)
     source = builder.as_data_source("train")
     assert len(source) == 10

@@ -14,6 +14,7 @@ from jmer.nn.speaker_graph import GraphOptions
 from jmer.types import UNLABELLED, Features
 
 DIMS = {"text": 6, "audio": 5, "video": 4}
+SEQUENCE_DIMS = {"audio": 3}
 LABELS = ("calm", "glad", "cross")
 
 
@@ -43,12 +44,17 @@ def config(dataset: Path, **options) -> Config:
 
 
 def dialogue(length: int, rng: np.random.Generator, *, name: str = "d0", speakers: int = 3) -> Features:
-    """Random features, a third of them absent; the labels can be read off the text features."""
+    """Random features, a third of them absent, and sequences of up to 5 frames; labels can be read off the text."""
     labels = rng.integers(len(LABELS), size=length).astype(np.int32)
     values = {m: rng.normal(size=(length, d)).astype(np.float32) for m, d in DIMS.items()}
     values["text"][:, :3] += 3 * np.eye(3, dtype=np.float32)[labels]
     present = {m: rng.random(length) < 0.67 for m in DIMS} | {"text": np.ones(length, np.bool_)}
     labels[rng.random(length) < 0.05] = UNLABELLED
+    (frames,) = rng.spawn(1)
+    sequences = {
+        m: tuple(frames.normal(size=(frames.integers(1, 6) * here, d)).astype(np.float16) for here in present[m])
+        for m, d in SEQUENCE_DIMS.items()
+    }
     return Features(
         dialogue_id=name,
         utterance_ids=tuple(f"{name}_utt{i}" for i in range(length)),
@@ -58,6 +64,7 @@ def dialogue(length: int, rng: np.random.Generator, *, name: str = "d0", speaker
         sentiments=np.where(labels == UNLABELLED, UNLABELLED, labels % 2).astype(np.int32),
         values={m: np.where(present[m][:, None], v, 0) for m, v in values.items()},
         present=present,
+        sequences=sequences,
     )
 
 
@@ -75,10 +82,12 @@ def write_dataset(out: Path, **options) -> Path:
     }
     splits = options.pop("splits", splits)
     modalities = options.pop("modalities", {m: modality(m) for m in DIMS})
+    sequence_dims = options.pop("sequence_dims", SEQUENCE_DIMS)
     described = {"name": "tiny", "labels": LABELS, "modalities": modalities, "rows": []} | options
     pack.write(
         out,
         dims={m: described["dim"] for m, described in modalities.items() if described["dim"]},
+        sequence_dims=sequence_dims,
         splits=list(splits),
         examples=((split, dialogue) for split, dialogues in splits.items() for dialogue in dialogues),
         describe=lambda: described,

@@ -1,7 +1,8 @@
 """The one assembled model: input, encoder, co-attention, fusion, speaker graph, head; each slot a choice.
 
-    modalities -> input -> [early fusion] -> encoder -> [co-attention] -> [graph over modality nodes]
-               -> [gated fusion] -> [graph over utterances] -> head -> [late fusion of logits] -> [specialist]
+    modalities -> [beside them, pooled sequences] -> input -> [early fusion] -> encoder -> [co-attention]
+               -> [graph over modality nodes] -> [gated fusion] -> [graph over utterances] -> head
+               -> [late fusion of logits] -> [specialist]
 
 What flows is `[B, U, M, D]`: M branches, one a modality until they are fused, each valid where its mask says so.
 """
@@ -20,6 +21,7 @@ from jmer.masks import Draws, dropout
 from jmer.nn import augment
 from jmer.nn.encoders import CoAttention, Encoder
 from jmer.nn.fusion import EarlyFusion, GatedFusion, LateFusion, drop_modality
+from jmer.nn.pooling import AttentionPooling
 from jmer.nn.speaker_graph import GraphOptions, SpeakerGraph
 from jmer.types import Batch
 
@@ -49,6 +51,8 @@ class Model(nn.Module):
     """Emotion logits for every utterance of a batch.
 
     dims: (modality, D) pairs.
+    sequence_dims: (modality, D') pairs of the modalities whose sequences, pooled by attention, are read beside their
+      features.
     hidden: D of every layer.
     encoder, encoder_layers: kind of `Encoder`, and its blocks where it is a transformer.
     causal: no utterance sees a later one; wants a graph without future and an encoder that can be causal.
@@ -64,6 +68,7 @@ class Model(nn.Module):
 
     dims: tuple[tuple[str, int], ...]
     num_classes: int
+    sequence_dims: tuple[tuple[str, int], ...] = ()
     hidden: int = 128
     heads: int = 4
     encoder: str = "bigru"
@@ -135,12 +140,14 @@ class Model(nn.Module):
         present = jnp.stack([batch.present[m] & batch.mask for m, _ in self.dims], axis=-1)
         if draws and self.modality_dropout:
             present = drop_modality(draws.key(), present, rate=self.modality_dropout)
-        each = []
+        each, sequence_dims = [], dict(self.sequence_dims)
         for i, (modality, dim) in enumerate(self.dims):
             x, here = batch.features[modality], present[..., i]
             chex.assert_shape(x, (*batch.mask.shape, dim))
             # Before anything else: what stands where the modality is absent, NaN even, goes nowhere.
             x = jnp.where(here[..., None], self._standardise(modality, x), 0)
+            if modality in sequence_dims:
+                x = jnp.concatenate([x, self._pooled(modality, batch, here, sequence_dims[modality])], axis=-1)
             if draws and self.mixup:
                 x = augment.mixup(draws.key(), x, here, batch.label, alpha=self.mixup)
             if draws and self.feature_noise:
@@ -149,11 +156,19 @@ class Model(nn.Module):
             each.append(nn.relu(nn.Dense(self.hidden, name=f"{modality}_in")(x)))
         return jnp.stack(each, axis=2), present
 
-    def _standardise(self, modality: str, x: jax.Array) -> jax.Array:
+    def _pooled(self, modality: str, batch: Batch, here: jax.Array, dim: int) -> jax.Array:
+        """The modality's sequences, each frame standardised, as one vector an utterance: `[B, U, D']`."""
+        x, frames = batch.sequences[modality], batch.frames[modality] & here[..., None]
+        chex.assert_shape(x, (*frames.shape, dim))
+        x = self._standardise(f"{modality}_sequence", x.astype(jnp.float32))
+        return AttentionPooling(self.hidden, name=f"{modality}_pooling")(x, frames)
+
+    def _standardise(self, name: str, x: jax.Array) -> jax.Array:
         """Centres and scales by the statistics of the train split, which are variables but not parameters."""
-        mean = self.variable("stats", f"{modality}_mean", jnp.zeros, x.shape[-1:])
-        scale = self.variable("stats", f"{modality}_scale", jnp.ones, x.shape[-1:])
-        return jnp.clip((x - mean.value[None, None]) * scale.value[None, None], -_CLIP, _CLIP)
+        mean = self.variable("stats", f"{name}_mean", jnp.zeros, x.shape[-1:])
+        scale = self.variable("stats", f"{name}_scale", jnp.ones, x.shape[-1:])
+        mean, scale = (jnp.expand_dims(v.value, range(x.ndim - 1)) for v in (mean, scale))
+        return jnp.clip((x - mean) * scale, -_CLIP, _CLIP)
 
     def _encode(
         self, x: jax.Array, present: jax.Array, batch: Batch, branches: Sequence[str], draws: Draws | None

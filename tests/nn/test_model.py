@@ -13,7 +13,8 @@ from jmer.losses import classification_loss
 from jmer.nn.speaker_graph import GraphOptions
 from jmer.objective import Objective, specialist_labels
 
-DATA = collate(tiny.dialogues([6, 3, 5]), dims=tiny.DIMS, length=8)
+SEQUENCES = {"audio": (6, tiny.SEQUENCE_DIMS["audio"])}
+DATA = collate(tiny.dialogues([6, 3, 5]), dims=tiny.DIMS, sequences=SEQUENCES, length=8)
 
 
 def random_variables(model):
@@ -36,7 +37,8 @@ def test_who_speaks_matters_to_the_graph_and_to_the_transformer():
 def test_every_parameter_of_every_part_learns_and_gradients_are_finite():
     """In training, with every part and rate on, NaN under the masks, and all losses."""
     model = tiny.model(
-        dims=(("text", 6), ("audio", 5)), fusion="hybrid", co_attention=True, graph_nodes="modality",
+        dims=(("text", 6), ("audio", 5)), sequence_dims=(("audio", 3),), fusion="hybrid", co_attention=True,
+        graph_nodes="modality",
         learn_graph_weight=True, sentiment=True, specialist=(1,), embedding=True, prototypes=True, modality_dropout=0.1,
         feature_noise=0.1, mixup=0.3, encoder="bigru_attention",
         graph=GraphOptions(layers=("rgcn", "gat"), heads=2, drop_node=0.1, drop_edge=0.1),
@@ -47,10 +49,11 @@ def test_every_parameter_of_every_part_learns_and_gradients_are_finite():
     )  # fmt: skip
     variables = random_variables(model)
     nan = {m: np.where(DATA.present[m][..., None], x, np.nan) for m, x in DATA.features.items()}
+    frames = {m: np.where(DATA.frames[m][..., None], x, np.float16(np.nan)) for m, x in DATA.sequences.items()}
 
     def loss(params):
         def forward(key):
-            data, rngs = DATA._replace(features=nan), {"dropout": key}
+            data, rngs = DATA._replace(features=nan, sequences=frames), {"dropout": key}
             return tiny.apply(model, variables | {"params": params}, data, train=True, rngs=rngs)
 
         return objective(jax.vmap(forward)(jax.random.split(jax.random.key(1))), DATA)

@@ -61,16 +61,22 @@ N = len(DIALOGUES[0])
 
 
 def batch(dialogues, *, length=8, rows=4):
-    return collate(dialogues, dims=tiny.DIMS, length=length, rows=rows)
+    """Sequences are padded like dialogues: with a longer length, these have more padding too."""
+    sequences = {m: (length, d) for m, d in tiny.SEQUENCE_DIMS.items()}
+    return collate(dialogues, dims=tiny.DIMS, sequences=sequences, length=length, rows=rows)
 
 
 def with_masked(data, value):
     """The batch with `value` (a number, or a generator of them) wherever a mask says that nothing is."""
-    features = {}
-    for m, x in data.features.items():
-        other = value.normal(size=x.shape) * 100 if isinstance(value, np.random.Generator) else value
-        features[m] = np.where(data.present[m][..., None], x, other).astype(np.float32)
-    return data._replace(features=features)
+
+    def masked(arrays, masks):
+        other = value.normal if isinstance(value, np.random.Generator) else lambda size: np.full(size, value)
+        return {
+            m: np.where(masks[m][..., None], x, 100 * other(size=x.shape)).astype(x.dtype) for m, x in arrays.items()
+        }
+
+    frames = {m: x & data.present[m][..., None] for m, x in data.frames.items()}
+    return data._replace(features=masked(data.features, data.present), sequences=masked(data.sequences, frames))
 
 
 def model_of(encoder, graph, fusion, nodes, co_attention, causal):
@@ -81,7 +87,8 @@ def model_of(encoder, graph, fusion, nodes, co_attention, causal):
     )  # fmt: skip
     model = tiny.model(
         encoder=encoder, graph=None if graph == "none" else options, fusion=fusion, graph_nodes=nodes, causal=causal,
-        co_attention=co_attention, dropout=0.3, modality_dropout=0.3, feature_noise=0.3, mixup=0.3,
+        co_attention=co_attention, sequence_dims=tuple(tiny.SEQUENCE_DIMS.items()), dropout=0.3, modality_dropout=0.3,
+        feature_noise=0.3, mixup=0.3,
     )  # fmt: skip
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch(DIALOGUES), train=False))
     rng = np.random.default_rng(0)
@@ -122,15 +129,18 @@ def test_properties(choice):
     # Any subset of the modalities.
     for kept in itertools.product((False, True), repeat=3):
         present = {m: x & keep for (m, x), keep in zip(base.present.items(), kept, strict=True)}
-        output = apply(base._replace(present=present))
+        output = apply(with_masked(base._replace(present=present), np.nan))
         assert np.isfinite(output.logits).all()
         absent = [i for i, m in enumerate(tiny.DIMS) if not present[m].any()]
         if fusion != "early":
             assert (np.asarray(output.gates)[..., absent] == 0).all()
     # The future.
     t = 3
-    future = {m: np.concatenate([x[:, :t], x[:, t:] * -3 + 1], axis=1) for m, x in base.features.items()}
-    changed = apply(base._replace(features=future))
+    features, sequences = (
+        {m: np.concatenate([x[:, :t], x[:, t:] * -3 + 1], axis=1) for m, x in arrays.items()}
+        for arrays in (base.features, base.sequences)
+    )
+    changed = apply(base._replace(features=features, sequences=sequences))
     if causal:
         np.testing.assert_array_equal(changed.logits[:, :t], whole.logits[:, :t])
     elif graph != "none" or encoder in BIDIRECTIONAL or encoder == "transformer" or co_attention:
