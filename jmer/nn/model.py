@@ -147,6 +147,7 @@ class Model(nn.Module):
             # Before anything else: what stands where the modality is absent, NaN even, goes nowhere.
             x = jnp.where(here[..., None], self._standardise(modality, x), 0)
             if modality in sequence_dims:
+                # Before mixup, which so mixes the frames of the same two utterances in the same shares.
                 x = jnp.concatenate([x, self._pooled(modality, batch, here, sequence_dims[modality])], axis=-1)
             if draws and self.mixup:
                 x = augment.mixup(draws.key(), x, here, batch.label, alpha=self.mixup)

@@ -34,6 +34,18 @@ def test_who_speaks_matters_to_the_graph_and_to_the_transformer():
         assert np.abs(apply(merged) - apply(DATA)).max() > 1e-3
 
 
+def test_frames_are_standardised_by_their_own_statistics():
+    model = tiny.model(sequence_dims=(("audio", 3),), encoder="none", graph=None)
+    variables = random_variables(model)
+    apply = jax.jit(lambda stats, data: tiny.apply(model, variables | {"stats": stats}, data, train=False).logits)
+    mean, scale = (variables["stats"][f"audio_sequence_{name}"] for name in ("mean", "scale"))
+    moved = DATA._replace(sequences={"audio": DATA.sequences["audio"] * np.float16(2) + np.float16(1)})
+    along = variables["stats"] | {"audio_sequence_mean": 2 * mean + 1, "audio_sequence_scale": scale / 2}
+    plain = apply(variables["stats"], DATA)
+    np.testing.assert_allclose(apply(along, moved), plain, atol=0.01)
+    assert np.abs(apply(variables["stats"], moved) - plain).max() > 0.1
+
+
 def test_every_parameter_of_every_part_learns_and_gradients_are_finite():
     """In training, with every part and rate on, NaN under the masks, and all losses."""
     model = tiny.model(
