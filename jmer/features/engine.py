@@ -22,7 +22,7 @@ from jmer.types import Corpus, Dialogue, Extracted, Features, Turn, Utterance
 
 _Target = tuple[str, int]  # a modality, and the number of a view; 0 is the original
 
-_AHEAD = 32  # clips, decoded while a batch is encoded
+_AHEAD = 8  # clips, decoded while a batch is encoded: about a batch, as a killed run loses what waits
 _OPEN_UTTERANCES = 4096  # begun and not yet handed on, unless one dialogue has more; they hold vectors, not media
 
 
