@@ -32,6 +32,7 @@ from jmer.errors import UserError
 from jmer.features import augment, beam, clips, engine, registry, views
 from jmer.features.cache import Cache, default_root
 from jmer.features.extractor import Extractor
+from jmer.features.results import features_of, row_of
 from jmer.types import MODALITIES, Corpus, Features
 
 _REASONS_SHOWN = 20
@@ -104,7 +105,7 @@ def extract_dataset(config: Any) -> Path:
                 for split, results in zip(here, (done.results, *done.views), strict=True):
                     yield (
                         split,
-                        engine.features_of(
+                        features_of(
                             done.dialogue, results, dims=dims, sequence_dims=sequence_dims, labels=corpus.labels
                         ),
                     )
@@ -143,7 +144,7 @@ class _Tally:
 
     def add(self, done: engine.Extraction, view_splits: Sequence[str]) -> None:
         for utterance, results in zip(done.dialogue.utterances, done.results, strict=True):
-            status, reason = engine.row_of(utterance, results)
+            status, reason = row_of(utterance, results)
             where = {"split": done.split, "dialogue": done.dialogue.id, "utterance": utterance.id}
             self.rows.append(where | {"status": status, "reason": reason})
             for modality, result in results.items():
@@ -279,7 +280,7 @@ def inputs_sha256(
             for u in dialogue.utterances:
                 ready = {modality: list(map(float, vector)) for modality, vector in sorted(u.features.items())}
                 clip = digests.get(u.clip) if u.clip else None
-                add(u.id, u.speaker, u.text, u.label, u.sentiment, clip, u.max_seconds, ready, u.notes)
+                add(u.id, u.speaker, u.text, u.label, u.sentiment, clip, u.missing_clip, u.max_seconds, ready, u.notes)
     return digest.hexdigest()
 
 

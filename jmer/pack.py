@@ -5,14 +5,16 @@ corpus is, and the bytes are the same in every run (the builder serialises proto
 an ordinary TFDS folder: `tfds.builder_from_directory(path).as_data_source("train")` reads it.
 """
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import socket
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -213,19 +215,52 @@ def is_replaceable(out: Path) -> bool:
 
 @contextmanager
 def _replacing(out: Path) -> Iterator[Path]:
-    """Gives a new folder that takes `out`'s place when the block ends well, and vanishes when it does not."""
+    """Gives a new folder that takes `out`'s place when the block ends well, and vanishes when it does not.
+
+    Other processes may write the same `out` at the same time. What they were killed over is cleared away.
+    """
     if not is_replaceable(out):
         raise UserError(f"{out} exists and is not a dataset of jmer's; name another folder with --config.out")
     out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    prefix = f".{out.name}-{socket.gethostname()}-"
+    for leftover in out.parent.iterdir():
+        pid = leftover.name.removeprefix(prefix).partition("-")[0]
+        if leftover.name.startswith(prefix) and pid.isdecimal() and not _is_running(int(pid)):
+            shutil.rmtree(leftover, ignore_errors=True)
+    work = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=out.parent))
+    folder = work / "new"
+    folder.mkdir()
     try:
         yield folder
-        folder.chmod(0o755)  # mkdtemp keeps others out
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(folder, out)
+        while not _is_same(folder, out):
+            try:
+                os.replace(folder, out)
+                break
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            with suppress(FileNotFoundError):  # where another process is as far as this one
+                os.replace(out, tempfile.mkdtemp(dir=work))
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
+def _is_same(folder: Path, out: Path) -> bool:
+    """Whether `out`, undamaged, holds the dataset that is in `folder`."""
+    try:
+        return read_manifest(out) == read_manifest(folder) and bool(load(out))
+    except (UserError, OSError):
+        return False
 
 
 def _tfds_features(dims: Mapping[str, int], sequence_dims: Mapping[str, int]) -> Any:

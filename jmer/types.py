@@ -48,6 +48,7 @@ class Utterance:
     label: name of the emotion; None where it is not known.
     sentiment: negative, neutral or positive; None where it is not known. An auxiliary target, never an input.
     clip: video or audio file of just this utterance; None where there is none.
+    missing_clip: name of a clip that should be there and is not; `clip` is None then.
     max_seconds: a clip that lasts longer was cut wrong and is not just this utterance; None where any length will do.
     features: ready features by modality, each `[D]` float32; they are used instead of extracting that modality.
     notes: what the source found wrong with the row, one short phrase each.
@@ -59,6 +60,7 @@ class Utterance:
     label: str | None = None
     sentiment: str | None = None
     clip: Path | None = None
+    missing_clip: str = ""
     max_seconds: float | None = None
     features: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

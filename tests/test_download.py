@@ -192,7 +192,10 @@ def test_ctrl_c_of_a_real_process(tmp_path: Path, server, run):
     server.cuts, server.stall = [5 * len(server.data) // 10], True
     root, url = tmp_path / "data", f"{server.url}/MELD.Raw.tar.gz"
     command = [sys.executable, "-m", "jmer.download", "meld", f"--root={root}", f"--url={url}"]
+    # A shell's background jobs ignore Ctrl-C, which is handed down; what is caught here is the default in the child.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    signal.signal(signal.SIGINT, previous)
     assert server.stalled.wait(60)
     part = root / "MELD.Raw.tar.gz.part"
     while not part.exists():

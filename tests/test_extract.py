@@ -1,62 +1,26 @@
-"""The extraction command: datasets, tables of rows, exit codes, resuming."""
+"""The extraction command: datasets, tables of rows, exit codes."""
 
-import csv
-import hashlib
 import os
-import shutil
-import signal
-import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tables import CLIPS, copy_clips, hashes, rows_of, write_table
 
 from jmer import cli, extract, pack
-from jmer.data.table import COLUMNS
 from jmer.features import augment, engine
-
-CLIPS = ("dia0_utt0", "dia0_utt1", "dia1_utt0", "dia1_utt1", "dia2_utt0")
 
 
 @pytest.fixture(scope="module")
 def clips(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A few clips of the sample corpus, one that is damaged, and a sound file."""
-    folder = tmp_path_factory.mktemp("clips")
-    for name in CLIPS:
-        shutil.copy(root / "data" / "sample" / "train_splits" / f"{name}.mp4", folder)
-    (folder / "broken.mp4").write_bytes((folder / "dia0_utt0.mp4").read_bytes()[:5000])
-    return folder
+    return copy_clips(root, tmp_path_factory.mktemp("clips"))
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
-
-
-def write_table(path: Path, rows: list[dict[str, str]]) -> Path:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list[str](COLUMNS))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-def rows_of(clips: Path, *names: str, split: str = "train") -> list[dict[str, str]]:
-    return [
-        {
-            "dialogue": f"{split}{i // 3}",
-            "utterance": str(i),
-            "speaker": "ab"[i % 2],
-            "text": f"this is {name}",
-            "label": ("joy", "anger")[i % 2],
-            "split": split,
-            "clip": str(clips / f"{name}.mp4") if name else "",
-        }
-        for i, name in enumerate(names)
-    ]
 
 
 @pytest.fixture
@@ -68,10 +32,6 @@ def run(root: Path, cache: Path, capfd: pytest.CaptureFixture[str]):
         return code, out, err
 
     return run
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
 
 
 def test_table_with_clips_becomes_a_dataset(clips: Path, tmp_path: Path, run):
@@ -342,56 +302,6 @@ def test_encoder_from_a_folder(tmp_path: Path, run, shared: Path):
     assert len(described["extractor"]["weights"]) == 64
 
 
-def start(root: Path, *arguments: object) -> subprocess.Popen[str]:
-    config = root / "configs" / "extract" / "lite.py"
-    return subprocess.Popen(
-        [sys.executable, "-m", "jmer.extract", f"--config={config}", *map(str, arguments)],
-        cwd=root,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
-def test_stopped_run_goes_on_and_writes_the_same(clips: Path, tmp_path: Path, root: Path, run, stop: signal.Signals):
-    table = write_table(tmp_path / "t.csv", rows_of(clips, *CLIPS))
-    arguments = ["--config.source=table", f"--config.root={table}", "--config.video.frames=2", "--config.workers=1"]
-    out, cache = tmp_path / "out", tmp_path / "cache"
-    arguments_here = [*arguments, f"--config.out={out}", f"--config.cache={cache}"]
-    process = start(root, *arguments_here)
-    for _ in range(1200):  # until something is done
-        if any(cache.glob("audio-*/*/*")) or process.poll() is not None:
-            break
-        time.sleep(0.05)
-    process.send_signal(stop)
-    _, err = process.communicate(timeout=60)
-    if process.returncode == 0:
-        pytest.skip("it was done before it could be stopped")
-    assert process.returncode == (75 if stop == signal.SIGTERM else -signal.SIGKILL)
-    if stop == signal.SIGTERM:
-        assert "interrupted; what is done is kept" in err.splitlines()[-1]
-    assert not out.exists()
-    kept = {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.is_file() and path.name[0] != "."}
-    assert kept
-    code, _, err = run(*arguments_here)
-    assert code == 0, err
-    assert all(path.stat().st_mtime_ns == at for path, at in kept.items())  # nothing was computed twice
-    assert run(*arguments, f"--config.out={tmp_path / 'again'}")[0] == 0
-    assert hashes(out) == hashes(tmp_path / "again")
-
-
-def test_two_processes_share_a_cache(clips: Path, tmp_path: Path, root: Path):
-    table = write_table(tmp_path / "t.csv", rows_of(clips, *CLIPS))
-    arguments = ["--config.source=table", f"--config.root={table}", "--config.video.model=none", "--config.workers=1"]
-    outs = [tmp_path / name for name in ("a", "b")]
-    processes = [start(root, *arguments, f"--config.cache={tmp_path / 'cache'}", f"--config.out={out}") for out in outs]
-    for process in processes:
-        _, err = process.communicate(timeout=300)
-        assert process.returncode == 0, err
-    assert hashes(outs[0]) == hashes(outs[1])
-
-
 def test_same_features_as_in_process(clips: Path, tmp_path: Path, run):
     from jmer.features import registry
     from jmer.types import Dialogue, Utterance
@@ -409,15 +319,6 @@ def test_same_features_as_in_process(clips: Path, tmp_path: Path, run):
     for modality in dataset.dims:
         assert features.present[modality].all()
         np.testing.assert_allclose(features.values[modality], packed.values[modality], atol=2e-4)
-
-
-def test_command_line_error_is_one_line(root: Path):
-    process = start(root, "--config.lrr=1")
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert out == ""
-    assert len(err.splitlines()) == 1
-    assert err.startswith("error: config has no field 'lrr'")
 
 
 def test_sample_without_options_is_what_train_takes(root: Path, monkeypatch: pytest.MonkeyPatch):

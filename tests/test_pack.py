@@ -1,4 +1,7 @@
 import json
+import socket
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -113,6 +116,34 @@ def test_a_failed_write_leaves_the_old_dataset_and_no_litter(tmp_path):
         tiny.write_dataset(out, splits={"train": broken()})
     assert files(out) == before
     assert [p.name for p in tmp_path.iterdir()] == ["d"]
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        pass
+    names = [f".{name}-{socket.gethostname()}-{pid}-x" for name, pid in (("d", dead.pid), ("d", 1), ("e", dead.pid))]
+    for name in names:
+        (tmp_path / name / "new").mkdir(parents=True)
+    tiny.write_dataset(tmp_path / "d")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*names[1:], "d"])
+
+
+@pytest.mark.parametrize("there", ["nothing", "an older one"])
+@pytest.mark.parametrize("lengths", [(3, 4), (5,)])
+def test_another_process_may_be_quicker(tmp_path, monkeypatch: pytest.MonkeyPatch, there: str, lengths: tuple):
+    out, whole, replace = tmp_path / "d", {"train": tiny.dialogues([3, 4])}, pack.os.replace
+    if there == "an older one":
+        tiny.write_dataset(out, notes=["old"])
+
+    def overtaken(source, target):
+        monkeypatch.setattr(pack.os, "replace", replace)
+        tiny.write_dataset(out, splits={"train": tiny.dialogues(lengths)})
+        replace(source, target)
+
+    monkeypatch.setattr(pack.os, "replace", overtaken)
+    tiny.write_dataset(out, splits=whole)
+    assert files(out) == files(tiny.write_dataset(tmp_path / "alone", splits=whole))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["alone", "d"]
 
 
 def test_missing_dataset_and_split(tmp_path):

@@ -128,7 +128,7 @@ def _read_split(path: Path, clips: Path | None, split: str, notes: list[str]) ->
         repaired += (text, speaker) != (row.cells["Utterance"], row.cells["Speaker"])
         max_seconds, time_note = _longest(row.cells["StartTime"], row.cells["EndTime"])
         clip_name = f"{key}.mp4"
-        missing = f"clip missing: {clip_name}" if clips and clip_name not in names else ""
+        missing = clip_name if clips and clip_name not in names else ""
         dialogues.setdefault(dialogue, {})[number] = Utterance(
             id=key,
             speaker=speaker,
@@ -136,8 +136,9 @@ def _read_split(path: Path, clips: Path | None, split: str, notes: list[str]) ->
             label=check_label(row.cells["Emotion"], MELD_EMOTIONS, where=row.where),
             sentiment=csvfile.sentiment(row.cells.get(SENTIMENT, ""), column=SENTIMENT, where=row.where),
             clip=clips / clip_name if clips and not missing else None,
+            missing_clip=missing,
             max_seconds=max_seconds,
-            notes=tuple(note for note in (time_note, missing) if note),
+            notes=(time_note,) if time_note else (),
         )
     if not table.rows:
         raise UserError(f"{path}: has a header but no rows; fetch the file again")

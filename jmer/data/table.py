@@ -73,7 +73,7 @@ def load(csv: Path, *, columns: Mapping[str, str] = MappingProxyType({}), labels
         notes.append(f"{table.cp1252_lines} lines of {csv.name} are not UTF-8; read as cp1252")
     if repaired:
         notes.append(f"cp1252-damaged characters repaired in {repaired} rows")
-    if missing := sum(bool(entry.notes) for entry in utterances):
+    if missing := sum(bool(entry.missing_clip) for entry in utterances):
         notes.append(f"{missing} of {missing + sum(bool(entry.clip) for entry in utterances)} clips missing")
     splits = {
         split: tuple(Dialogue(id=name, utterances=_in_order(turns)) for name, turns in found[split].items())
@@ -111,12 +111,12 @@ def _utterance(
         raise UserError(f"{where}: {needed['split']} is '{cells['split']}'; expected one of {', '.join(SPLITS)}")
     if cells["label"] and labels:
         check_label(cells["label"], labels, where=where)
-    clip, notes = None, ()
+    clip, missing = None, ""
     if name := cells.get("clip"):
         clip = csv.parent / name
         try:
             if not clip.exists():
-                clip, notes = None, (f"clip missing: {name}",)
+                clip, missing = None, name
             elif not media.is_media(clip):  # better found now than after hours of extraction
                 raise UserError(
                     f"{where}: {clip} is no video and no audio file; correct the path or leave the cell empty"
@@ -130,7 +130,7 @@ def _utterance(
         label=cells["label"] or None,
         sentiment=csvfile.sentiment(cells.get("sentiment", ""), column=needed.get("sentiment", ""), where=where),
         clip=clip,
-        notes=notes,
+        missing_clip=missing,
     )
 
 

@@ -16,15 +16,13 @@ from jmer.errors import UserError
 from jmer.features import clips
 from jmer.features.cache import Cache
 from jmer.features.extractor import Extractor, Prepared
+from jmer.features.results import features_of
 from jmer.features.views import SPLIT as VIEWED
-from jmer.labels import SENTIMENTS, check_label
-from jmer.types import UNLABELLED, Corpus, Dialogue, Extracted, Features, Status, Turn, Utterance
-
-CLIP_MISSING = "clip missing"  # how sources begin the note on a clip that a row names and that is not there
+from jmer.types import Corpus, Dialogue, Extracted, Features, Turn, Utterance
 
 _Target = tuple[str, int]  # a modality, and the number of a view; 0 is the original
 
-_AHEAD = 32  # clips, decoded while a batch is encoded
+_AHEAD = 8  # clips, decoded while a batch is encoded: about a batch, as a killed run loses what waits
 _OPEN_UTTERANCES = 4096  # begun and not yet handed on, unless one dialogue has more; they hold vectors, not media
 
 
@@ -83,62 +81,6 @@ def extract_dialogue(
 def sequence_dims(extractors: Mapping[str, Extractor]) -> dict[str, int]:
     """D' of the modalities whose sequences are kept."""
     return {modality: e.sequence_dim for modality, e in extractors.items() if e.sequence_dim}
-
-
-def features_of(
-    dialogue: Dialogue,
-    results: Sequence[Mapping[str, Extracted]],
-    *,
-    dims: Mapping[str, int],
-    sequence_dims: Mapping[str, int] = MappingProxyType({}),
-    labels: Sequence[str],
-) -> Features:
-    """Stacks the results of a dialogue's utterances; modalities that are not in `dims` are left out."""
-    values = {m: np.zeros((len(results), dim), np.float32) for m, dim in dims.items()}
-    present = {m: np.zeros(len(results), np.bool_) for m in dims}
-    for i, result in enumerate(results):
-        for modality in dims:
-            vector = result[modality].vector
-            if vector is not None:
-                values[modality][i] = vector
-                present[modality][i] = True
-    sequences = {
-        m: tuple(np.zeros((0, dim), np.float16) if (s := r[m].sequence) is None else s for r in results)
-        for m, dim in sequence_dims.items()
-    }
-    return Features(
-        dialogue_id=dialogue.id,
-        utterance_ids=tuple(u.id for u in dialogue.utterances),
-        speakers=tuple(u.speaker for u in dialogue.utterances),
-        texts=tuple(u.text for u in dialogue.utterances),
-        labels=np.array([_class(u, labels, where=dialogue.id) for u in dialogue.utterances], np.int32),
-        sentiments=np.array([_sentiment(u, where=dialogue.id) for u in dialogue.utterances], np.int32),
-        values=values,
-        present=present,
-        sequences=sequences,
-    )
-
-
-def row_of(utterance: Utterance, results: Mapping[str, Extracted]) -> tuple[Status, str]:
-    """Status and reason of an utterance: the worst of its modalities and of what its source noted.
-
-    `failed`: an input that the row names could not be read, or there is nothing to extract. `degraded`: less than the
-    whole was. A modality that is absent by nature (no clip named, no text, sound only) leaves the row `ok`.
-    """
-    missing = any(note.startswith(CLIP_MISSING) for note in utterance.notes)
-    statuses = {result.status for result in results.values()}
-    nothing = statuses <= {"ok"} and not missing and all(result.vector is None for result in results.values())
-    status: Status = "ok"
-    if missing or nothing or "failed" in statuses:
-        status = "failed"
-    elif "degraded" in statuses:
-        status = "degraded"
-    modalities: dict[str, list[str]] = {}  # by reason, as a clip's reason holds for both of its tracks
-    for modality, result in results.items():
-        if result.status != "ok":
-            modalities.setdefault(result.reason, []).append(modality)
-    reasons = [*utterance.notes, *(f"{', '.join(names)}: {reason}" for reason, names in modalities.items())]
-    return status, "; ".join(reasons + ["nothing to extract"] * nothing)
 
 
 def extract(
@@ -407,19 +349,3 @@ def _encode(extractor: Extractor, prepared: Sequence[Prepared], *, exact: bool) 
 
 def _without_payload(prepared: Prepared) -> Extracted:
     return Extracted(vector=None, status=prepared.status, reason=prepared.reason)
-
-
-def _class(utterance: Utterance, labels: Sequence[str], *, where: str) -> int:
-    if utterance.label is None:
-        return UNLABELLED
-    return labels.index(check_label(utterance.label, labels, where=f"{where} {utterance.id}"))
-
-
-def _sentiment(utterance: Utterance, *, where: str) -> int:
-    if utterance.sentiment is None:
-        return UNLABELLED
-    if utterance.sentiment not in SENTIMENTS:
-        raise UserError(
-            f"{where} {utterance.id}: sentiment is '{utterance.sentiment}'; expected {', '.join(SENTIMENTS)} or none"
-        )
-    return SENTIMENTS.index(utterance.sentiment)

@@ -100,11 +100,11 @@ def test_clips_missing_and_stray(tmp_path: Path):
     dev = utterances(corpus, "dev")
     assert dev["dia0_utt6"].clip == tmp_path / "dev_splits_complete/dia0_utt6.mp4"
     assert dev["dia0_utt7"].clip is None
-    assert dev["dia0_utt7"].notes == ("clip missing: dia0_utt7.mp4",)
+    assert dev["dia0_utt7"].missing_clip == "dia0_utt7.mp4"
     assert note(corpus, "dev", "1 of 2 clips missing")
     assert note(corpus, "test", "10 files", "._dia0_utt0.mp4, final_videos_testdia0_utt0.mp4", "and 5 more")
     assert note(corpus, "train", "no clip folder train_splits")
-    assert utterances(corpus)["dia0_utt0"].notes == (), "a split without clips is no fault of its rows"
+    assert utterances(corpus)["dia0_utt0"].missing_clip == "", "a split without clips is no fault of its rows"
 
 
 def test_ids_with_gaps(tmp_path: Path):

@@ -144,7 +144,7 @@ def test_clip_missing_is_noted(tmp_path: Path):
     corpus = table.load(write(tmp_path, "d,0,Ann,Hi,sad,train,gone.mp4", "d,1,Ann,Hi,sad,train,"))
 
     assert [entry.clip for entry in utterances(corpus)] == [None, None]
-    assert [entry.notes for entry in utterances(corpus)] == [("clip missing: gone.mp4",), ()]
+    assert [entry.missing_clip for entry in utterances(corpus)] == ["gone.mp4", ""]
     assert corpus.notes == ("1 of 1 clips missing",)
 
 

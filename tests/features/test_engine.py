@@ -20,6 +20,7 @@ from extractions import EXTRACTORS, NoPool, extract, flat, same, write_clip
 from jmer.errors import UserError
 from jmer.features import clips, engine
 from jmer.features.cache import Cache
+from jmer.features.results import features_of, row_of
 from jmer.types import UNLABELLED, Corpus, Dialogue, Media, Utterance
 
 
@@ -55,7 +56,7 @@ CASES: dict[str, tuple[dict, str, str, str]] = {
     "words": ({"clip": "words.mp4"}, "text", "failed", "audio, video: cannot be opened"),
     "cut": ({"clip": "cut.mp4"}, "text", "failed", "audio, video: cannot be opened"),
     "gone": ({"clip": "gone.mp4"}, "text", "failed", "audio, video: cannot be opened: No such file"),
-    "noted": ({"notes": ("clip missing: x.mp4",)}, "text", "failed", "clip missing: x.mp4"),
+    "noted": ({"missing_clip": "x.mp4"}, "text", "failed", "clip missing: x.mp4"),
     "times": (
         {"clip": "good.mp4", "notes": ("ends before it starts",)},
         "text audio video",
@@ -107,7 +108,7 @@ def test_row_status_and_reason(everything, name: str):
     results = flat(extractions)[name]
     assert " ".join(m for m in ("text", "audio", "video") if results[m].vector is not None) == present
     given = next(u for e in extractions for u in e.dialogue.utterances if u.id == name)
-    got_status, got_reason = engine.row_of(given, results)
+    got_status, got_reason = row_of(given, results)
     assert got_status == status
     assert got_reason.startswith(reason)
     assert bool(got_reason) == bool(reason)
@@ -422,7 +423,7 @@ def test_sequences_are_kept_beside_the_vectors(everything, tmp_path: Path):
     first, again = (extract(corpus, tmp_path, extractors) for _ in range(2))  # the second time from the cache
     for extractions in (first, again):
         for extraction in extractions:
-            features = engine.features_of(
+            features = features_of(
                 extraction.dialogue,
                 extraction.results,
                 dims={"text": 2, "audio": 3},
