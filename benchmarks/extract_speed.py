@@ -10,6 +10,9 @@ threads, and each measurement in a fresh process, by turns; the median of `--rep
 before the clock starts: imports, reading the weights, and a batch of every shape, which compiles it. Memory is the sum
 of the peaks of a measurement's processes. `--torch-python` is an interpreter with torch, transformers 4 and soundfile.
 
+Run it on a quiet machine: PyTorch, whose threads wait for each other, loses most by noise. The table says how much of
+the machine other processes took, and what a CPU second did.
+
     MiniLM     `--texts` texts of MELD's train split in their order; the vectors must agree with (a)
     speech     `--count` sounds of the lengths of MELD's first utterances, made of `--sounds` one after the other, cut;
                Whisper as published, 30 s a sound, and without the silence; wav2vec2-base with random weights and
@@ -185,7 +188,7 @@ def make_rows(args: argparse.Namespace, folder: Path) -> list[Row]:
     for cls in ("LiteAudio", "MFCC", "LogMel", "Prosody"):
         alone(f"audio: {cls}", cls, few, targets={"utterances/s": 20.0})
     for source, files in clips.items():
-        files = files * -(-10 // len(files))
+        files = files * -(-4 // len(files))  # of a few clips, several times
         alone(f"video: LiteVideo, {source.name}", "LiteVideo", files)
         for frames, faces_too in itertools.product((8, 0), (False, True)):
             name = (
@@ -258,12 +261,15 @@ def write_safetensors(source: Path, folder: Path) -> None:
 def measure(job: Mapping[str, Any], folder: Path, *, rival: str = "") -> dict[str, Any]:
     """Runs a job in a process of its own; returns what it printed, and as `memory` the sum of its processes' peaks.
 
+    `noise` is the share of the machine's cores that other processes took meanwhile.
+
     rival: the interpreter for PyTorch's jobs.
     """
     file = folder / "job.json"
     file.write_text(json.dumps(job))
     script = BENCHMARKS / ("torch_extract.py" if rival else "jmer_extract.py")
     cores = sorted(os.sched_getaffinity(0))[: job["threads"]]
+    start, before = time.perf_counter(), (busy_seconds(), sum(os.times()[2:4]))
     process = subprocess.Popen(
         [rival or sys.executable, str(script), str(file)],
         stdout=subprocess.PIPE,
@@ -278,7 +284,15 @@ def measure(job: Mapping[str, Any], folder: Path, *, rival: str = "") -> dict[st
     if process.returncode:
         raise SystemExit(f"{script.name} failed on {job['kind']}")
     said = process.stdout.read().splitlines()
-    return (json.loads(said[-1]) if said else {}) | {"memory": sum(peaks.values())}
+    others = busy_seconds() - before[0] - (sum(os.times()[2:4]) - before[1])
+    noise = others / (time.perf_counter() - start) / (os.cpu_count() or 1)
+    return (json.loads(said[-1]) if said else {}) | {"memory": sum(peaks.values()), "noise": noise}
+
+
+def busy_seconds() -> float:
+    """CPU seconds that all processes of the machine have taken."""
+    user, nice, system = map(int, Path("/proc/stat").read_text().split()[1:4])
+    return (user + nice + system) / os.sysconf("SC_CLK_TCK")
 
 
 def family(pid: int) -> list[int]:
@@ -306,10 +320,12 @@ def about(args: argparse.Namespace, rows: Sequence[Row]) -> str:
     ours = ", ".join(f"{name} {version(name)}" for name in ("jax", "flax", "transformers", "librosa", "av", "numpy"))
     theirs = next((r[0]["versions"] for row in rows for way, r in row.results.items() if way in RIVALS), None)
     cpu = next((li.split(": ")[1] for li in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in li), "")
+    noise = [result["noise"] for row in rows for results in row.results.values() for result in results]
     rival = ", ".join(f"{name} {number}" for name, number in theirs.items()) if theirs else "not measured: no torch"
     return (
         f"{platform.machine()}, {cpu}, {args.threads} of {os.cpu_count()} cores and as many threads (one in the rows "
-        f"of text, audio and video); load when done {os.getloadavg()[0]:.1f}. jmer: Python {platform.python_version()}, {ours}. "
+        f"of text, audio and video); other processes took {statistics.median(noise):.1%} of the machine in the median "
+        f"measurement, {max(noise):.1%} in the worst. jmer: Python {platform.python_version()}, {ours}. "
         f"PyTorch: {rival}. {args.repeats} repeats, by turns."
     )
 
@@ -318,8 +334,8 @@ def table(args: argparse.Namespace, rows: Sequence[Row]) -> str:
     """Markdown."""
     lines = ["# Speed of extraction", "", about(args, rows), ""]
     lines += [
-        "| row | way | rate, median (least to most) | start, s | memory, MiB | jmer is | from (a) |",
-        "|---|---|---|---|---|---|---|",
+        "| row | way | rate, median (least to most) | a CPU s | start, s | memory, MiB | jmer is | from (a) |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     met = []
     for row in rows:
@@ -327,14 +343,17 @@ def table(args: argparse.Namespace, rows: Sequence[Row]) -> str:
         for way in (*RIVALS, "jmer"):
             if way not in row.results:
                 if row.against:
-                    lines.append(f"| {row.name} | {way} | not measured: no torch | | | | |")
+                    lines.append(f"| {row.name} | {way} | not measured: no torch | | | | | |")
                 continue
             rates, of = row.rates(way), row.results[way]
             ratio = f"{figures[f'x {way}']:.2f} x" if f"x {way}" in figures else ""
             difference = f"{row.differences[way]:.1e}" if way in row.differences else ""
             start, memory = (statistics.median(r[key] for r in of) for key in ("start", "memory"))
+            each = f"{statistics.median(r.get('length', row.count) / r['cpu'] for r in of):.3g}"
             rate = f"{statistics.median(rates):.3g} ({min(rates):.3g} to {max(rates):.3g}) {row.unit}"
-            lines.append(f"| {row.name} | {way} | {rate} | {start:.1f} | {memory:.0f} | {ratio} | {difference} |")
+            lines.append(
+                f"| {row.name} | {way} | {rate} | {each} | {start:.1f} | {memory:.0f} | {ratio} | {difference} |"
+            )
         for name, least in row.targets.items():
             if name in figures:
                 said = "met" if figures[name] >= least else "**missed**"

@@ -3,6 +3,7 @@
 # ruff: noqa: E402 (the imports are timed)
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -96,9 +97,9 @@ def idle(job: Mapping[str, Any]) -> dict[str, Any]:
     inputs = [clip(file) for file in job["inputs"]]
     run(extractors, inputs[:1], workers=0)
     engine._encode, clips.pool = encode, lambda workers: Heard(pool(workers))
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), sum(os.times()[:4])
     run(extractors, inputs, workers=job["workers"])
-    seconds = time.perf_counter() - begun
+    seconds, cpu = time.perf_counter() - begun, sum(os.times()[:4]) - cpu
     busy = sum(end - start for start, end in encoding)
     still, waiting = 0.0, Counter()
     edges = [(t, (g, n), 0) for t, g, n in events] + [
@@ -112,12 +113,18 @@ def idle(job: Mapping[str, Any]) -> dict[str, Any]:
         if joined:
             waiting[joined[0]] += joined[1]
         running, before = running + change, now
-    return {"start": begun - START, "seconds": seconds, "busy": busy / seconds, "idle": still / (still + busy)}
+    return {
+        "start": begun - START,
+        "seconds": seconds,
+        "cpu": cpu,
+        "busy": busy / seconds,
+        "idle": still / (still + busy),
+    }
 
 
 def video(job: Mapping[str, Any]) -> dict[str, Any]:
     """Seconds of clip that are decoded in a second, as a worker does it."""
-    total, begun = 0.0, time.perf_counter()
+    total, begun, cpu = 0.0, time.perf_counter(), time.process_time()
     for file in map(Path, job["inputs"]):
         length = media.seconds(file)
         frames = job["frames"] or round(25 * length)
@@ -126,7 +133,8 @@ def video(job: Mapping[str, Any]) -> dict[str, Any]:
         else:
             media.decode(file, frames=frames)
         total += length
-    return {"start": begun - START, "seconds": time.perf_counter() - begun, "length": total}
+    seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+    return {"start": begun - START, "seconds": seconds, "cpu": cpu, "length": total}
 
 
 def faces(job: Mapping[str, Any]) -> dict[str, Any]:
