@@ -186,7 +186,7 @@ def make_rows(args: argparse.Namespace, folder: Path) -> list[Row]:
         alone(f"text: {cls}", cls, texts)
     alone("text: word vectors of 300", "Glove", texts, model=str(vectors))
     for cls in ("LiteAudio", "MFCC", "LogMel", "Prosody"):
-        alone(f"audio: {cls}", cls, few, targets={"utterances/s": 20.0})
+        alone(f"audio: {cls}", cls, sounds, targets={"utterances/s": 20.0})
     for source, files in clips.items():
         files = files * -(-4 // len(files))  # of a few clips, several times
         alone(f"video: LiteVideo, {source.name}", "LiteVideo", files)
