@@ -35,7 +35,7 @@ class HFAudio(PooledLayers):
 
     modality = "audio"
     kind = "hf"
-    version = 1
+    version = 2
     lookahead = 128
 
     def __post_init__(self):

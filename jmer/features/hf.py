@@ -19,7 +19,7 @@ from jmer.errors import UserError
 from jmer.features import hub
 from jmer.features.batching import batches
 
-_SHORTEST = 16  # tokens; the lengths of batches are this, doubled until the longest text fits
+_SHORTEST = 8  # tokens; the lengths of batches are 8, 12, 16, 24, 32, 48 and so on
 
 
 class Encoder:
@@ -136,7 +136,7 @@ class TextEncoder(Encoder):
         NaN, which would reach the others through the attention's zeros."""
         length = _SHORTEST
         while length < tokens:
-            length *= 2
+            length += 1 << (length.bit_length() - 2)
         return min(length, self._positions)
 
     def places(self, length: int) -> int:
@@ -207,8 +207,8 @@ class ImageEncoder(Encoder):
 
 
 def _tokens_a_batch() -> int:
-    """On a CPU larger batches gain nothing, and what the last ones lack is computed in vain."""
-    return 1024 if jax.default_backend() == "cpu" else 32_768
+    """Larger batches gain nothing, and what the last one of each length lacks is computed in vain."""
+    return 512 if jax.default_backend() == "cpu" else 8192
 
 
 @contextmanager

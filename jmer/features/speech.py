@@ -96,5 +96,5 @@ class SpeechEncoder:
 
 
 def _batch() -> int:
-    """Samples of a batch, padding included. On a CPU larger ones gain nothing."""
-    return (16 if jax.default_backend() == "cpu" else 256) * SAMPLE_RATE
+    """Samples of a batch, padding included. Larger ones gain nothing, and the last of each length is computed whole."""
+    return (8 if jax.default_backend() == "cpu" else 256) * SAMPLE_RATE

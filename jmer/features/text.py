@@ -111,7 +111,7 @@ class HFText(PooledLayers):
 
     modality = "text"
     kind = "hf"
-    version = 2
+    version = 3
     lookahead = 2048
     known = ("mean", "std", "cls")
 

@@ -176,7 +176,7 @@ def test_mean_equals_unjitted_calls_one_by_one(encoder: HFText, hidden: list[np.
 
 
 def test_exact_batches_give_the_same_bits_in_any_company(encoder: HFText):
-    payloads = [encoder.prepare([Turn("a", text)]).payload for text in (TEXTS[0], TEXTS[4], TEXTS[1])]
+    payloads = [encoder.prepare([Turn("a", text)]).payload for text in (TEXTS[0], TEXTS[2], TEXTS[1])]
     assert len({encoder.group(payload) for payload in payloads}) == 1
     together = [e.vector for e in encoder.encode(payloads, exact=True)]
     alone = [encoder.encode([payload], exact=True)[0].vector for payload in payloads]
@@ -283,7 +283,7 @@ def test_few_shapes_are_compiled(encoder: HFText):
     for _ in range(6):
         texts = [" ".join(rng.choice(WORDS, rng.integers(1, 50))) for _ in range(rng.integers(100, 400))]
         encoder.encode([encoder.prepare([Turn("a", text)]).payload for text in texts], exact=True)
-    assert encoder._encoder.hidden._cache_size() - before <= 3  # lengths
+    assert encoder._encoder.hidden._cache_size() - before <= 6  # lengths: 8, 12, 16, 24, 32, 48
 
 
 def test_long_text_is_cut_and_said_to_be(tiny: Path, encoder: HFText):
@@ -313,7 +313,7 @@ def test_spec_rebuilds_and_notices_other_weights(tiny: Path, tmp_path: Path):
     weights.write_bytes(data)
     with pytest.raises(UserError, match="have changed since the features were made"):
         registry.build(spec)
-    with pytest.raises(UserError, match="has version 2 here, and the features were made by version 1"):
+    with pytest.raises(UserError, match="has version 3 here, and the features were made by version 1"):
         registry.build(spec | {"version": 1})
 
 
