@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jmer.masks import Draws, dropout
+from jmer.nn.recurrent import GRU
 
 
 class Encoder(nn.Module):
@@ -41,48 +42,6 @@ class Encoder(nn.Module):
                 )
                 x = block(x, None, *pairs, draws)
         return jnp.where(mask[..., None], x, 0)
-
-
-class GRU(nn.Module):
-    """Gated recurrent unit; Cho et al. 2014, with the reset gate after the recurrent product as in cuDNN and PyTorch.
-
-    hidden: units a direction; with two directions the output has `2 * hidden` features, forward first.
-    """
-
-    hidden: int
-    bidirectional: bool
-
-    @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
-        b, u, d = x.shape
-        chex.assert_shape(mask, (b, u))
-        h, k = self.hidden, 2 if self.bidirectional else 1
-        # k: directions; g: reset, update and candidate gates, joined.
-        w_in = self.param("w_in", nn.initializers.glorot_uniform(), (d, k * 3 * h))
-        w_rec = self.param("w_rec", nn.initializers.lecun_uniform(batch_axis=0), (k, h, 3 * h))
-        b_in = self.param("b_in", nn.initializers.zeros_init(), (k, 3 * h))
-        b_rec = self.param("b_rec", nn.initializers.zeros_init(), (k, 3 * h))
-
-        def directions(x: jax.Array) -> jax.Array:
-            """`[B, U, K, ...]`, with the second direction's utterances turned round."""
-            return jnp.concatenate([x[:, :, :1], x[:, ::-1, 1:]], axis=2)
-
-        gates = (x.reshape(b * u, d) @ w_in).reshape(b, u, k, 3 * h) + b_in[None, None]  # one product for all steps
-        # The backward direction meets the padding first, which leaves its state at zero.
-        masks = directions(jnp.broadcast_to(mask[..., None], (b, u, k)))
-
-        def step(state: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            gate_in, valid = inputs  # [B, K, 3H], [B, K]
-            gate_rec = jnp.einsum("bkh,khg->bkg", state, w_rec) + b_rec[None]
-            reset, update = jnp.split(nn.sigmoid(gate_in[..., : 2 * h] + gate_rec[..., : 2 * h]), 2, axis=-1)
-            candidate = jnp.tanh(gate_in[..., 2 * h :] + reset * gate_rec[..., 2 * h :])
-            new = jnp.where(valid[..., None], (1 - update) * candidate + update * state, state)
-            return new, new
-
-        inputs = jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), (directions(gates), masks))
-        _, states = jax.lax.scan(step, jnp.zeros((b, k, h), x.dtype), inputs)
-        out = directions(jnp.moveaxis(states, 0, 1)).reshape(b, u, k * h)
-        return jnp.where(mask[..., None], out, 0)
 
 
 def dialogue_pairs(mask: jax.Array, speaker: jax.Array, *, causal: bool) -> tuple[jax.Array, jax.Array]:

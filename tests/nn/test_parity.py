@@ -15,8 +15,8 @@ import pytest
 import tiny
 
 from jmer.graph import Edges
-from jmer.nn.encoders import GRU
 from jmer.nn.graph_layers import GAT, RGCN
+from jmer.nn.recurrent import GRU
 
 Arrays = Mapping[str, np.ndarray]
 
