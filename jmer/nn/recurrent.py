@@ -1,0 +1,96 @@
+"""The gated recurrent unit, with a backward pass of its own."""
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class GRU(nn.Module):
+    """Gated recurrent unit; Cho et al. 2014, with the reset gate after the recurrent product as in cuDNN and PyTorch.
+
+    hidden: units a direction; with two directions the output has `2 * hidden` features, forward first.
+    """
+
+    hidden: int
+    bidirectional: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        b, u, d = x.shape
+        chex.assert_shape(mask, (b, u))
+        h, k = self.hidden, 2 if self.bidirectional else 1
+        # k: directions; gates are reset, update and candidate, joined.
+        w_in = self.param("w_in", nn.initializers.glorot_uniform(), (d, k * 3 * h))
+        w_rec = self.param("w_rec", nn.initializers.lecun_uniform(batch_axis=0), (k, h, 3 * h))
+        b_in = self.param("b_in", nn.initializers.zeros_init(), (k, 3 * h))
+        b_rec = self.param("b_rec", nn.initializers.zeros_init(), (k, 3 * h))
+
+        def turned(x: jax.Array) -> jax.Array:
+            """`[U, K, ...]` with the second direction's utterances turned round."""
+            return jnp.concatenate([x[:, :1], x[::-1, 1:]], axis=1)
+
+        gates = (x.reshape(b * u, d) @ w_in).reshape(b, u, k, 3 * h) + b_in[None, None]  # one product for all steps
+        # The backward direction meets the padding first, which leaves its state at zero.
+        valid = turned(jnp.broadcast_to(mask.T[:, None], (u, k, b)))
+        states = turned(recurrence(turned(gates.transpose(1, 2, 0, 3)), valid, w_rec, b_rec))
+        return jnp.where(mask[..., None], states.transpose(2, 0, 1, 3).reshape(b, u, k * h), 0)
+
+
+@jax.custom_vjp
+def recurrence(gates: jax.Array, valid: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
+    """K recurrences side by side: the states `[U, K, B, H]` after each step, from zeros.
+
+    Derived step by step, the gradient of `w` would be added up in every one, and to read and write it takes longer than
+    all else there. Here the steps only pass the states' gradient back, and one product gives that of `w` in the end.
+
+    gates: `[U, K, B, 3H]`, what the inputs give to the reset, update and candidate gates.
+    valid: `[U, K, B]` bool; another step leaves its state as it is.
+    w, b: `[K, H, 3H]` and `[K, 3H]`, of the recurrent product.
+    """
+    return _forward(gates, valid, w, b)[0]
+
+
+def _forward(gates: jax.Array, valid: jax.Array, w: jax.Array, b: jax.Array) -> tuple[jax.Array, tuple]:
+    _, k, rows, h = *gates.shape[:3], w.shape[1]
+
+    def step(state: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        given, here = inputs
+        recurrent = jnp.einsum("kbh,khg->kbg", state, w) + b[:, None]
+        both = nn.sigmoid(given[..., : 2 * h] + recurrent[..., : 2 * h])
+        reset, update = jnp.split(both, 2, axis=-1)
+        inner = recurrent[..., 2 * h :]
+        candidate = jnp.tanh(given[..., 2 * h :] + reset * inner)
+        new = jnp.where(here[..., None], (1 - update) * candidate + update * state, state)
+        return new, (new, both, candidate, inner)
+
+    _, (states, *kept) = jax.lax.scan(step, jnp.zeros((k, rows, h), gates.dtype), (gates, valid))
+    return states, (valid, w, states, *kept)
+
+
+def _backward(residuals: tuple, given: jax.Array) -> tuple[jax.Array, None, jax.Array, jax.Array]:
+    valid, w, states, both, candidate, inner = residuals
+    before = jnp.concatenate([jnp.zeros_like(states[:1]), states[:-1]])
+    w_back = jnp.swapaxes(w, 1, 2)
+
+    def step(later: jax.Array, inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        given, here, before, both, candidate, inner = inputs
+        here, total = here[..., None], later + given
+        reset, update = jnp.split(both, 2, axis=-1)
+        d_update = total * (before - candidate) * update * (1 - update)
+        d_candidate = total * (1 - update) * (1 - candidate**2)
+        d_reset = d_candidate * inner * reset * (1 - reset)
+        # What stands in padding, NaN even, goes nowhere.
+        d_gates = jnp.where(here, jnp.concatenate([d_reset, d_update, d_candidate], axis=-1), 0)
+        h = update.shape[-1]
+        d_recurrent = jnp.concatenate([d_gates[..., : 2 * h], d_gates[..., 2 * h :] * jnp.where(here, reset, 0)], axis=-1)
+        earlier = jnp.where(here, total * update, total) + jnp.einsum("kbg,kgh->kbh", d_recurrent, w_back)
+        return earlier, (d_gates, d_recurrent)
+
+    inputs = (given, valid, before, both, candidate, inner)
+    _, (d_gates, d_recurrent) = jax.lax.scan(step, jnp.zeros_like(states[0]), inputs, reverse=True)
+    d_w = jnp.einsum("ukbh,ukbg->khg", before, d_recurrent)
+    return d_gates, None, d_w, d_recurrent.sum(axis=(0, 2))
+
+
+recurrence.defvjp(_forward, _backward)
