@@ -28,12 +28,26 @@ def _hash(x: jax.Array) -> jax.Array:
     return x ^ (x >> 15)
 
 
+@jax.tree_util.register_pytree_node_class
 class Draws:
     """All that is random in one forward pass. Each call draws anew, by a number that is fixed when it is traced."""
 
     def __init__(self, key: jax.Array):
         self._data = jax.random.key_data(key)
         self._count = 0
+
+    def fork(self, count: int) -> "Draws":
+        """Returns as many as one pytree, stacked along a first axis, for `vmap` to give one to each of its calls."""
+        return Draws(jnp.stack([self.key() for _ in range(count)]))
+
+    def tree_flatten(self) -> tuple[tuple[jax.Array], int]:
+        return (self._data,), self._count
+
+    @classmethod
+    def tree_unflatten(cls, count: int, children: tuple[jax.Array]) -> "Draws":
+        draws = object.__new__(cls)
+        (draws._data,), draws._count = children, count
+        return draws
 
     def key(self) -> jax.Array:
         """Returns a key that no other call gets; to derive it costs nothing."""

@@ -8,6 +8,8 @@ import optax
 
 Tree = Any  # a pytree of arrays
 
+_GROUPS = ("matrices", "vectors")
+
 
 def make_optimizer(
     *, lr: float, total_steps: int, warmup: float, weight_decay: float, clip_norm: float
@@ -16,13 +18,13 @@ def make_optimizer(
 
     Args:
       lr: peak learning rate, reached after `warmup` (a share of `total_steps`), then decayed to zero.
-      weight_decay: of weight matrices; biases and scales, which have one axis, are left alone.
+      weight_decay: of weight matrices; biases, scales and single numbers are left alone.
       clip_norm: the gradients' global norm is cut to it.
     """
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.0, peak_value=lr, warmup_steps=int(warmup * total_steps), decay_steps=total_steps
     )
-    decayed = {"matrices": True, "vectors": False}
+    decayed = dict(zip(_GROUPS, (True, False), strict=True))
     return _joined(
         optax.chain(
             optax.clip_by_global_norm(clip_norm), optax.adamw(schedule, weight_decay=weight_decay, mask=decayed)
@@ -31,26 +33,30 @@ def make_optimizer(
 
 
 def _joined(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Runs `inner` on two long vectors: all matrices end to end, and all that has fewer axes.
+    """Runs `inner` on two long vectors: all matrices end to end, and all else.
 
     The arithmetic is the same, but it is compiled once and not for every parameter: a third of the step's program.
     (`optax.flatten` would join all in one vector, where the weight decay could not tell matrices any more.)
     """
 
+    def grouped(tree: Tree) -> tuple[list[str], list[jax.Array], Any]:
+        leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
+        groups = ["matrices" if _is_matrix(path, x) else "vectors" for path, x in leaves]
+        return groups, [x for _, x in leaves], structure
+
     def join(tree: Tree) -> dict[str, jax.Array]:
-        leaves = jax.tree.leaves(tree)
-        groups = {"matrices": [x for x in leaves if x.ndim > 1], "vectors": [x for x in leaves if x.ndim <= 1]}
-        return {name: jnp.concatenate([x.reshape(-1) for x in group]) for name, group in groups.items()}
+        groups, leaves, _ = grouped(tree)
+        joined = {name: [x.reshape(-1) for g, x in zip(groups, leaves, strict=True) if g == name] for name in _GROUPS}
+        return {name: jnp.concatenate(parts) for name, parts in joined.items()}
 
     def part(joined: dict[str, jax.Array], like: Tree) -> Tree:
-        leaves, tree = jax.tree.flatten(like)
+        groups, leaves, structure = grouped(like)
         used = dict.fromkeys(joined, 0)
         parted = []
-        for x in leaves:
-            name = "matrices" if x.ndim > 1 else "vectors"
+        for name, x in zip(groups, leaves, strict=True):
             parted.append(joined[name][used[name] : used[name] + x.size].reshape(x.shape))
             used[name] += x.size
-        return jax.tree.unflatten(tree, parted)
+        return jax.tree.unflatten(structure, parted)
 
     def init(params: Tree) -> Tree:
         return inner.init(join(params))
@@ -60,3 +66,9 @@ def _joined(inner: optax.GradientTransformation) -> optax.GradientTransformation
         return part(cast(dict[str, jax.Array], joined), updates), state
 
     return optax.GradientTransformation(init, update)
+
+
+def _is_matrix(path: Any, x: jax.Array) -> bool:
+    """Whether a parameter is a weight matrix; the biases of several branches or directions have two axes as well."""
+    name = str(getattr(path[-1], "key", path[-1]))
+    return x.ndim > 1 and name not in ("bias", "scale") and not name.startswith("b_")

@@ -41,7 +41,7 @@ class Encoder(nn.Module):
                     self.heads, feed_forward=self.kind == "transformer", dropout=self.dropout, name=f"block_{i}"
                 )
                 x = block(x, None, *pairs, draws)
-        return jnp.where(mask[..., None], x, 0)
+        return nn.LayerNorm(name="norm")(jnp.where(mask[..., None], x, 0))
 
 
 def dialogue_pairs(mask: jax.Array, speaker: jax.Array, *, causal: bool) -> tuple[jax.Array, jax.Array]:

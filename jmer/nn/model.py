@@ -7,7 +7,7 @@
 What flows is `[B, U, M, D]`: M branches, one a modality until they are fused, each valid where its mask says so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
@@ -45,6 +45,19 @@ class Output(NamedTuple):
     specialist: jax.Array | None = None
     embedding: jax.Array | None = None
     prototypes: jax.Array | None = None
+
+
+class Head(nn.Module):
+    """The last hidden layer and the logits of a branch: `[B, U, D] -> [B, U, D], [B, U, C]`."""
+
+    num_classes: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, draws: Draws | None) -> tuple[jax.Array, jax.Array]:
+        hidden = nn.relu(nn.Dense(x.shape[-1], name="in")(nn.LayerNorm(name="norm")(x)))
+        hidden = dropout(hidden, draws, rate=self.dropout)
+        return hidden, nn.Dense(self.num_classes, name="out")(hidden)
 
 
 class Model(nn.Module):
@@ -100,17 +113,15 @@ class Model(nn.Module):
     def __call__(self, batch: Batch, *, train: bool) -> Output:
         mask, draws = batch.mask, Draws(self.make_rng("dropout")) if train else None
         x, present = self._inputs(batch, draws)
-        branches = [m for m, _ in self.dims]
         if self.fusion in ("early", "hybrid"):
             joint = EarlyFusion(name="early_fusion")(x, present)[:, :, None]
             if self.fusion == "early":
-                branches, x, present = ["joint"], joint, mask[..., None]
+                x, present = joint, mask[..., None]
             else:
-                branches.append("joint")
                 x = jnp.concatenate([x, joint], axis=2)
                 present = jnp.concatenate([present, mask[..., None]], axis=2)
 
-        x = self._encode(x, present, batch, branches, draws)
+        x = self._encode(x, present, batch, draws)
         weight = self.graph_weight  # lambda, one for all branches
         if self.graph and self.learn_graph_weight:
             weight = self.param("graph_weight", nn.initializers.constant(weight), ())
@@ -119,15 +130,14 @@ class Model(nn.Module):
         gates = jnp.zeros((*mask.shape, 0), x.dtype)
         if self.fusion == "gated":
             fused, gates = GatedFusion(name="fusion")(dropout(x, draws, rate=self.dropout), present)
-            branches, x, present = ["fused"], fused[:, :, None], mask[..., None]
+            x, present = fused[:, :, None], mask[..., None]
         if self.graph and self.graph_nodes == "utterance":
-            each = []
-            for i, branch in enumerate(branches):
-                graph, one = SpeakerGraph(self.graph, name=f"{branch}_graph"), slice(i, i + 1)
-                each.append(graph(x[:, :, one], present[..., one], batch.speaker, draws))
-            x = x + weight * jnp.concatenate(each, axis=2)
+            graph = _each_branch(SpeakerGraph, in_axes=(2, 2, None, 0))(self.graph, name="graph")
+            refined = graph(x[:, :, :, None], present[..., None], batch.speaker, draws and draws.fork(x.shape[2]))
+            x = x + weight * refined[:, :, :, 0]
 
-        hidden, logits = self._heads(x, branches, draws)
+        head = _each_branch(Head, in_axes=(2, 0))(self.num_classes, self.dropout, name="head")
+        hidden, logits = head(x, draws and draws.fork(x.shape[2]))
         if self.fusion in ("late", "hybrid"):
             gates = LateFusion(name="late_fusion")(present)
             hidden, logits = (jnp.einsum("bum,bumd->bud", gates, a) for a in (hidden, logits))
@@ -171,37 +181,17 @@ class Model(nn.Module):
         mean, scale = (jnp.expand_dims(v.value, range(x.ndim - 1)) for v in (mean, scale))
         return jnp.clip((x - mean) * scale, -_CLIP, _CLIP)
 
-    def _encode(
-        self, x: jax.Array, present: jax.Array, batch: Batch, branches: Sequence[str], draws: Draws | None
-    ) -> jax.Array:
-        each = []
-        for i, branch in enumerate(branches):
-            encoder = Encoder(
-                self.encoder,
-                self.heads,
-                self.encoder_layers,
-                self.causal,
-                self.dropout,
-                name=f"{branch}_encoder",
-            )
-            each.append(nn.LayerNorm(name=f"{branch}_norm")(encoder(x[:, :, i], batch.mask, batch.speaker, draws)))
-        x = jnp.stack(each, axis=2)
+    def _encode(self, x: jax.Array, present: jax.Array, batch: Batch, draws: Draws | None) -> jax.Array:
+        encoder = _each_branch(Encoder, in_axes=(2, None, None, 0))(
+            self.encoder, self.heads, self.encoder_layers, self.causal, self.dropout, name="encoder"
+        )
+        x = encoder(x, batch.mask, batch.speaker, draws and draws.fork(x.shape[2]))
         if self.co_attention:
             m = len(self.dims)  # a joint branch, which is last, already has all modalities
             co_attention = CoAttention(self.heads, self.causal, self.dropout, name="co_attention")
             attended = co_attention(x[:, :, :m], present[..., :m], batch.mask, batch.speaker, draws)
             x = jnp.concatenate([attended, x[:, :, m:]], axis=2)
         return x
-
-    def _heads(self, x: jax.Array, branches: Sequence[str], draws: Draws | None) -> tuple[jax.Array, jax.Array]:
-        """Every branch's last hidden layer `[B, U, M, D]` and logits `[B, U, M, C]`."""
-        hidden, logits = [], []
-        for i, branch in enumerate(branches):
-            h = nn.LayerNorm(name=f"{branch}_head_norm")(x[:, :, i])
-            h = nn.relu(nn.Dense(self.hidden, name=f"{branch}_head_in")(h))
-            hidden.append(dropout(h, draws, rate=self.dropout))
-            logits.append(nn.Dense(self.num_classes, name=f"{branch}_head_out")(hidden[-1]))
-        return jnp.stack(hidden, axis=2), jnp.stack(logits, axis=2)
 
     def _output(self, hidden: jax.Array, logits: jax.Array, gates: jax.Array) -> Output:
         output = Output(logits, gates)
@@ -217,6 +207,11 @@ class Model(nn.Module):
             shape = (self.num_classes, self.hidden)
             output = output._replace(prototypes=_unit(self.param("prototypes", nn.initializers.normal(1.0), shape)))
         return output
+
+
+def _each_branch(module: type[nn.Module], *, in_axes: tuple[int | None, ...]) -> Callable[..., nn.Module]:
+    """A module with parameters of its own for each branch, along a first axis: one program for all of them."""
+    return nn.vmap(module, in_axes=in_axes, out_axes=2, variable_axes={"params": 0}, split_rngs={"params": True})
 
 
 def merge_specialist(logits: jax.Array, specialist: jax.Array, classes: tuple[int, ...], *, weight: float) -> jax.Array:

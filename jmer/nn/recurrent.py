@@ -83,7 +83,9 @@ def _backward(residuals: tuple, given: jax.Array) -> tuple[jax.Array, None, jax.
         # What stands in padding, NaN even, goes nowhere.
         d_gates = jnp.where(here, jnp.concatenate([d_reset, d_update, d_candidate], axis=-1), 0)
         h = update.shape[-1]
-        d_recurrent = jnp.concatenate([d_gates[..., : 2 * h], d_gates[..., 2 * h :] * jnp.where(here, reset, 0)], axis=-1)
+        d_recurrent = jnp.concatenate(
+            [d_gates[..., : 2 * h], d_gates[..., 2 * h :] * jnp.where(here, reset, 0)], axis=-1
+        )
         earlier = jnp.where(here, total * update, total) + jnp.einsum("kbg,kgh->kbh", d_recurrent, w_back)
         return earlier, (d_gates, d_recurrent)
 
