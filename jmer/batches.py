@@ -1,11 +1,12 @@
-"""Dialogues as padded arrays: length buckets, and an epoch's plan over them. Numpy only.
+"""Dialogues as arrays: a split's utterances end to end, and plans that gather batches out of them. Numpy only.
 
-A dialogue is padded to the next bucket length, so a corpus of any lengths needs a handful of shapes and little padding.
-The lengths are fixed numbers: nothing is learnt from the longest dialogue of a split. Every batch of a bucket has the
-same number of rows, so that each bucket compiles once.
+A row of a batch holds one or more whole dialogues, one after another, so that hardly anything of it is padding, whatever
+the lengths; `Batch.first` tells them apart. How rows are made up of lengths is laid out once; which dialogue of each
+length comes where is drawn anew every epoch. So all batches have one shape, or a few where lengths differ a lot.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -14,194 +15,226 @@ import numpy as np
 from jmer.types import UNLABELLED, Batch, Features
 
 
-class Bucket(NamedTuple):
-    """The dialogues of one padded length.
+class Layout(NamedTuple):
+    """Rows of one width, filled with dialogues of given lengths.
 
-    data: `[(1 + views) * n + 1, U]`: the n dialogues, their augmented views in turn, and a row that is all padding,
-      with which short batches are filled up.
-    positions: `[n]` int32, where each dialogue stood in the split.
-    rows: B of its batches.
-    views: how many augmented views of each dialogue there are.
-    chances: `[n]` float64, how likely each is to be drawn next, summing to 1; for `weighted` buckets.
-    draws: how many dialogues an epoch takes from here.
-    weighted: whether they are drawn by their chances, with replacement; otherwise each comes once.
+    length: `[K]`, of the dialogue in each place.
+    row, column: `[K]`, where each begins.
+    steps, rows, width: T batches of B rows of U utterances; the last rows may be all padding.
     """
 
-    data: Batch
-    positions: np.ndarray
+    length: np.ndarray
+    row: np.ndarray
+    column: np.ndarray
+    steps: int
     rows: int
-    views: int
-    chances: np.ndarray
-    draws: int
-    weighted: bool
+    width: int
 
 
-def bucket_length(utterances: int) -> int:
-    """Returns the padded length of a dialogue: 4, 8, 12, 16, 24, 32, 48, 64, 96, ... (no end)."""
+def flatten(
+    dialogues: Sequence[Features], *, dims: Mapping[str, int], sequences: Mapping[str, tuple[int, int]]
+) -> Batch:
+    """All utterances end to end, and one that is padding: a `Batch` with `[N + 1]` in place of `[B, U]`.
+
+    Args:
+      dims: modality -> D; a modality that a dialogue lacks is absent in its utterances.
+      sequences: modality -> (T, D'); T is at least that of the longest sequence.
+    """
+    n = sum(map(len, dialogues)) + 1
+    flat = Batch(
+        features={m: np.zeros((n, d), np.float32) for m, d in dims.items()},
+        present={m: np.zeros(n, np.bool_) for m in dims},
+        sequences={m: np.zeros((n, t, d), np.float16) for m, (t, d) in sequences.items()},
+        frames={m: np.zeros((n, t), np.bool_) for m, (t, _) in sequences.items()},
+        mask=np.arange(n) < n - 1,
+        first=np.zeros(n, np.bool_),
+        speaker=np.full(n, -1, np.int32),
+        label=np.full(n, UNLABELLED, np.int32),
+        sentiment=np.full(n, UNLABELLED, np.int32),
+    )
+    start = 0
+    for dialogue in dialogues:
+        here = slice(start, start + len(dialogue))
+        for m in dims.keys() & dialogue.values.keys():
+            flat.features[m][here] = np.where(dialogue.present[m][:, None], dialogue.values[m], 0)
+            flat.present[m][here] = dialogue.present[m]
+        for m in sequences.keys() & dialogue.sequences.keys():
+            for u in np.flatnonzero(dialogue.present[m]):
+                sequence = dialogue.sequences[m][u]
+                flat.sequences[m][start + u, : len(sequence)] = sequence
+                flat.frames[m][start + u, : len(sequence)] = True
+        flat.first[start] = True
+        numbers = {name: i for i, name in enumerate(dict.fromkeys(dialogue.speakers))}
+        flat.speaker[here] = [numbers[name] for name in dialogue.speakers]
+        flat.label[here] = dialogue.labels
+        flat.sentiment[here] = dialogue.sentiments
+        start += len(dialogue)
+    return flat
+
+
+def gather(flat: Batch, index: np.ndarray) -> Batch:
+    """The utterances at `index` `[B, U]`, as a batch; numpy's twin of what the compiled steps do."""
+    return Batch(*({m: x[index] for m, x in f.items()} if isinstance(f, dict) else f[index] for f in flat))
+
+
+def longest(
+    dialogues: Iterable[Features], sequence_dims: Mapping[str, int] = MappingProxyType({})
+) -> dict[str, tuple[int, int]]:
+    """Modality -> T of the longest sequence, at least 1, and D'; a dialogue may be without sequences."""
+    lengths = {m: [1] for m in sequence_dims}
+    for dialogue in dialogues:
+        for m in lengths.keys() & dialogue.sequences.keys():
+            lengths[m] += map(len, dialogue.sequences[m])
+    return {m: (max(lengths[m]), dim) for m, dim in sequence_dims.items()}
+
+
+def round_up(utterances: int) -> int:
+    """Returns the width of a row for a dialogue: 4, 8, 12, 16, 24, 32, 48, 64, 96, ... (no end)."""
     step = 4 if utterances <= 16 else 2 ** ((utterances - 1).bit_length() - 2)
     return max(1, -(-utterances // step)) * step
 
 
-def collate(
-    dialogues: Sequence[Features],
-    *,
-    dims: Mapping[str, int],
-    sequences: Mapping[str, tuple[int, int]] = MappingProxyType({}),
-    length: int,
-    rows: int | None = None,
-) -> Batch:
-    """Pads dialogues to `[B, length]`.
+def layouts(lengths: Sequence[int] | np.ndarray, *, batch_utterances: int) -> list[Layout]:
+    """Lays dialogues of these lengths out in batches of about so many utterances.
 
-    Args:
-      dims: modality -> D of the batch's features; a modality that a dialogue lacks is absent in its row.
-      sequences: modality -> (T, D') of the batch's sequences; T is at least that of the longest sequence.
-      length: U; at least that of the longest dialogue.
-      rows: B; rows after the last dialogue are padding. The number of dialogues unless given.
+    Up to 32 utterances they share one width; longer ones, up to 128, another, and so on by fours, so that one long
+    dialogue does not make all rows long. Rows are filled by best fit, the longest first.
     """
-    shape = (len(dialogues) if rows is None else rows, length)
-    batch = Batch(
-        features={m: np.zeros((*shape, d), np.float32) for m, d in dims.items()},
-        present={m: np.zeros(shape, np.bool_) for m in dims},
-        sequences={m: np.zeros((*shape, t, d), np.float16) for m, (t, d) in sequences.items()},
-        frames={m: np.zeros((*shape, t), np.bool_) for m, (t, _) in sequences.items()},
-        mask=np.zeros(shape, np.bool_),
-        speaker=np.full(shape, -1, np.int32),
-        label=np.full(shape, UNLABELLED, np.int32),
-        sentiment=np.full(shape, UNLABELLED, np.int32),
-    )
-    for b, dialogue in enumerate(dialogues):
-        n = len(dialogue)
-        for m in dims.keys() & dialogue.values.keys():
-            batch.features[m][b, :n] = np.where(dialogue.present[m][:, None], dialogue.values[m], 0)
-            batch.present[m][b, :n] = dialogue.present[m]
-        for m in sequences.keys() & dialogue.sequences.keys():
-            for u in np.flatnonzero(dialogue.present[m]):
-                sequence = dialogue.sequences[m][u]
-                batch.sequences[m][b, u, : len(sequence)] = sequence
-                batch.frames[m][b, u, : len(sequence)] = True
-        batch.mask[b, :n] = True
-        numbers = {name: i for i, name in enumerate(dict.fromkeys(dialogue.speakers))}
-        batch.speaker[b, :n] = [numbers[name] for name in dialogue.speakers]
-        batch.label[b, :n] = dialogue.labels
-        batch.sentiment[b, :n] = dialogue.sentiments
-    return batch
+    classes: dict[int, list[int]] = {}
+    for length in map(int, lengths):
+        bound = 32
+        while bound < length:
+            bound *= 4
+        classes.setdefault(bound, []).append(length)
+    found = []
+    for _, members in sorted(classes.items()):
+        width = round_up(max(members))
+        filled = _fill(members, width)
+        steps = -(-len(filled) // max(1, batch_utterances // width))
+        places = [(length, row, column) for row, each in enumerate(filled) for length, column in each]
+        length, row, column = np.array(places, np.int64).T
+        found.append(Layout(length, row, column, steps, -(-len(filled) // steps), width))
+    return found
 
 
-def make_buckets(
-    dialogues: Sequence[Features],
-    *,
-    dims: Mapping[str, int],
-    sequence_dims: Mapping[str, int] = MappingProxyType({}),
-    batch_utterances: int,
-    views: Sequence[Sequence[Features]] = (),
-    weights: np.ndarray | None = None,
-) -> dict[int, Bucket]:
-    """Sorts dialogues into buckets, by padded length U.
+def _fill(lengths: Iterable[int], width: int) -> list[list[tuple[int, int]]]:
+    """Rows of (length, column)."""
+    left, rows = Counter(lengths), []
+    while left:
+        row, column = [], 0
+        while fit := max((length for length in left if length <= width - column), default=0):
+            row.append((fit, column))
+            column += fit
+            left[fit] -= 1
+            if not left[fit]:
+                del left[fit]
+        rows.append(row)
+    return rows
 
-    Args:
-      sequence_dims: modality -> D' of the sequences to carry; T is that of the longest.
-      batch_utterances: about so many padded utterances make a batch, whatever the length.
-      views: augmented views of all the dialogues, each in their order.
-      weights: `[n]`, how often to draw each dialogue relative to the others, with replacement; a bucket then gives
-        whole batches, the number nearest to its share of the weights, but at least one. Not given: each dialogue comes
-        once an epoch.
+
+class Plan:
+    """Which dialogue comes where in training, epoch by epoch.
+
+    layouts: of the places that an epoch has.
     """
-    sequences = _longest([d for source in (dialogues, *views) for d in source], sequence_dims)
-    buckets = {}
-    for length, positions in _by_length(dialogues).items():
-        rows = _rows(length, len(positions), batch_utterances)
-        data = [source[i] for source in (dialogues, *views) for i in positions]
-        share = np.ones(len(positions)) if weights is None else weights[positions]
-        if weights is None:
-            draws = len(positions)
-        else:
-            draws = rows * max(1, round(len(dialogues) * share.sum() / weights.sum() / rows))
-        buckets[length] = Bucket(
-            data=collate(data, dims=dims, sequences=sequences, length=length, rows=len(data) + 1),
-            positions=np.array(positions, np.int32),
-            rows=rows,
-            views=len(views),
-            chances=share / share.sum() if share.any() else np.full(len(share), 1 / len(share)),
-            draws=draws,
-            weighted=weights is not None,
-        )
-    return buckets
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        *,
+        batch_utterances: int,
+        views: int = 0,
+        weights: np.ndarray | None = None,
+    ):
+        """Lays out an epoch's places.
+
+        Args:
+          lengths: of the dialogues; they lie end to end, and then their augmented views in the same order.
+          views: how many augmented views of each dialogue there are.
+          weights: `[n]`, how often to draw each dialogue relative to the others, with replacement. Not given: each
+            dialogue comes once an epoch.
+        """
+        self.lengths = np.asarray(lengths)
+        self.views, self.weighted = views, weights is not None
+        weights = np.ones(len(self.lengths)) if weights is None else weights
+        self._starts = np.cumsum(self.lengths) - self.lengths
+        # By length: the dialogues that have it, the chance of each to be the next, and how many an epoch takes.
+        self._members: dict[int, tuple[np.ndarray, np.ndarray, int]] = {}
+        for length in np.unique(self.lengths):
+            members = np.flatnonzero(self.lengths == length)
+            share = weights[members]
+            count = round(len(self.lengths) * share.sum() / weights.sum()) if self.weighted else len(members)
+            if share.any():
+                self._members[int(length)] = members, share / share.sum(), max(1, count)
+        places = [length for length, (*_, count) in self._members.items() for _ in range(count)]
+        self.layouts = layouts(places, batch_utterances=batch_utterances)
+
+    @property
+    def steps(self) -> int:
+        """How many batches an epoch has."""
+        return sum(layout.steps for layout in self.layouts)
+
+    def expected_draws(self) -> np.ndarray:
+        """`[n]` float64, how often an epoch is expected to take each dialogue."""
+        draws = np.zeros(len(self.lengths))
+        for members, chances, count in self._members.values():
+            draws[members] = chances * count
+        return draws
+
+    def epoch(self, number: int, *, seeds: Sequence[int]) -> list[np.ndarray]:
+        """Returns `[T, S, B, U]` int32 utterance numbers for each layout; N, after the last, is padding.
+
+        Each time a dialogue comes it is the original or one of its views, all equally likely. What a seed is given
+        depends on the seed and the epoch alone, so that it is the same in any company and after a resume.
+        """
+        each = [self._of_seed(np.random.default_rng((seed, number))) for seed in seeds]
+        return [np.stack(of_layout, axis=1) for of_layout in zip(*each, strict=True)]
+
+    def _of_seed(self, rng: np.random.Generator) -> list[np.ndarray]:
+        drawn = {
+            length: rng.choice(members, count, p=chances) if self.weighted else rng.permutation(members)
+            for length, (members, chances, count) in self._members.items()
+        }
+        used = dict.fromkeys(drawn, 0)
+        indices = []
+        for layout in self.layouts:
+            chosen = np.empty(len(layout.length), np.int64)
+            for length in np.unique(layout.length):
+                here = np.flatnonzero(layout.length == length)
+                chosen[here] = drawn[int(length)][used[int(length)] : used[int(length)] + len(here)]
+                used[int(length)] += len(here)
+            start = self._starts[chosen]
+            if self.views:
+                start = start + self.lengths.sum() * rng.integers(self.views + 1, size=len(start))
+            order = rng.permutation(layout.steps * layout.rows)
+            padding = self.lengths.sum() * (self.views + 1)
+            indices.append(_place(layout, start, row=order[layout.row], padding=padding))
+        return indices
 
 
-def training_plan(buckets: Mapping[int, Bucket], *, seeds: Sequence[int], epoch: int) -> list[tuple[int, np.ndarray]]:
-    """Returns an epoch's batches as (padded length, `[S, B]` int32 rows of the bucket).
+def evaluation_plan(lengths: Sequence[int], *, batch_utterances: int) -> list[np.ndarray]:
+    """Returns `[T, B, U]` int32 utterance numbers, where every utterance comes once, for each of a few widths.
 
-    Each time a dialogue comes it is the original or one of its views, all equally likely. The sequence of lengths
-    depends on the epoch alone, so that all seeds share a program; a seed's own order depends on the seed and the epoch
-    alone, so that it is the same in any company and after a resume.
+    Dialogues lie end to end; N, after the last, is padding. B is a power of two where a batch is not full, so that a
+    model that predicts, one dialogue after another, compiles a handful of times.
     """
-    plan = []
-    for length, bucket in buckets.items():
-        orders = [_order(bucket, np.random.default_rng((seed, epoch, length))) for seed in seeds]
-        plan += [(length, rows) for rows in _batches(np.stack(orders), bucket)]
-    np.random.default_rng((epoch, len(plan))).shuffle(plan)
-    return plan
+    lengths = np.asarray(lengths)
+    starts, plans = np.cumsum(lengths) - lengths, []
+    by_length = {int(n): list(np.flatnonzero(lengths == n)) for n in np.unique(lengths)}
+    for layout in layouts(lengths, batch_utterances=batch_utterances):
+        full = max(1, batch_utterances // layout.width)
+        count = int(layout.row.max()) + 1
+        rows = min(full, 2 ** (count - 1).bit_length())
+        layout = layout._replace(rows=rows, steps=-(-count // rows))
+        start = starts[[by_length[int(n)].pop() for n in layout.length]]
+        plans.append(_place(layout, start, row=layout.row, padding=int(lengths.sum())))
+    return plans
 
 
-def evaluation_batches(
-    dialogues: Sequence[Features],
-    *,
-    dims: Mapping[str, int],
-    sequence_dims: Mapping[str, int] = MappingProxyType({}),
-    batch_utterances: int,
-) -> list[tuple[Batch, list[int]]]:
-    """Returns every dialogue once, as batches with the positions in `dialogues` of their first rows.
-
-    The rows after those are padding. Sequences are padded to the same lengths as dialogues, so that a model that
-    predicts, one dialogue after another, compiles a handful of times.
-    """
-    sequences = {m: (bucket_length(t), d) for m, (t, d) in _longest(dialogues, sequence_dims).items()}
-    batches = []
-    for length, positions in _by_length(dialogues).items():
-        rows = _rows(length, len(positions), batch_utterances)
-        for start in range(0, len(positions), rows):
-            part = positions[start : start + rows]
-            data = [dialogues[i] for i in part]
-            batches.append((collate(data, dims=dims, sequences=sequences, length=length, rows=rows), part))
-    return batches
-
-
-def steps_per_epoch(buckets: Mapping[int, Bucket]) -> int:
-    """Returns how many batches `training_plan` makes."""
-    return sum(-(-b.draws // b.rows) for b in buckets.values())
-
-
-def _longest(dialogues: Sequence[Features], sequence_dims: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """Modality -> T of the longest sequence, at least 1, and D'; a dialogue may be without sequences."""
-    lengths = {m: [len(s) for d in dialogues for s in d.sequences.get(m, ())] for m in sequence_dims}
-    return {m: (max([1, *lengths[m]]), dim) for m, dim in sequence_dims.items()}
-
-
-def _by_length(dialogues: Sequence[Features]) -> dict[int, list[int]]:
-    """Padded length -> positions of the dialogues, lengths ascending."""
-    positions: dict[int, list[int]] = {}
-    for i, dialogue in enumerate(dialogues):
-        positions.setdefault(bucket_length(len(dialogue)), []).append(i)
-    return dict(sorted(positions.items()))
-
-
-def _rows(length: int, dialogues: int, batch_utterances: int) -> int:
-    """B of a bucket: so many that a batch is full; fewer, a power of two, where there are not so many dialogues."""
-    return min(max(1, batch_utterances // length), 2 ** (dialogues - 1).bit_length())
-
-
-def _order(bucket: Bucket, rng: np.random.Generator) -> np.ndarray:
-    """`[draws]` rows of the bucket, in the order in which one seed takes them."""
-    n = len(bucket.positions)
-    order = rng.choice(n, bucket.draws, p=bucket.chances) if bucket.weighted else rng.permutation(n)
-    return order + n * rng.integers(bucket.views + 1, size=len(order)) if bucket.views else order
-
-
-def _batches(order: np.ndarray, bucket: Bucket) -> list[np.ndarray]:
-    """Cuts `[S, draws]` row numbers into pieces of `[S, B]`; the last is filled up with the padding row."""
-    draws = order.shape[1]
-    if not draws:
-        return []
-    padding = len(bucket.data.mask) - 1
-    padded = np.pad(order.astype(np.int32), ((0, 0), (0, -draws % bucket.rows)), constant_values=padding)
-    return np.split(padded, padded.shape[1] // bucket.rows, axis=1)
+def _place(layout: Layout, start: np.ndarray, *, row: np.ndarray, padding: int) -> np.ndarray:
+    """Puts the dialogues that begin at `start` `[K]` into their rows: `[T, B, U]` int32."""
+    index = np.full((layout.steps * layout.rows, layout.width), padding, np.int32)
+    offset = np.arange(layout.length.sum()) - np.repeat(np.cumsum(layout.length) - layout.length, layout.length)
+    into = np.repeat(row * layout.width + layout.column, layout.length) + offset
+    index.reshape(-1)[into] = np.repeat(start, layout.length) + offset
+    return index.reshape(layout.steps, layout.rows, layout.width)

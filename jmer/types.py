@@ -155,13 +155,14 @@ class Features:
 
 
 class Batch(NamedTuple):
-    """Padded dialogues; a pytree of numpy or jax arrays.
+    """Rows of dialogues, one or more each, then padding; a pytree of numpy or jax arrays.
 
     features: modality -> `[B, U, D]` float32.
     present: modality -> `[B, U]` bool; False wherever `mask` is.
     sequences: modality -> `[B, U, T, D']` float16; only of the modalities whose sequences the model reads.
     frames: modality -> `[B, U, T]` bool, the frames that a sequence has; False wherever `present` is.
     mask: `[B, U]` bool.
+    first: `[B, U]` bool, the utterance is the first of its dialogue.
     speaker: `[B, U]` int32, numbered within the dialogue; padding is -1.
     label, sentiment: `[B, U]` int32; `UNLABELLED` where not known and in padding.
     """
@@ -171,6 +172,7 @@ class Batch(NamedTuple):
     sequences: dict[str, Any]
     frames: dict[str, Any]
     mask: Any
+    first: Any
     speaker: Any
     label: Any
     sentiment: Any

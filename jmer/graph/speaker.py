@@ -46,6 +46,7 @@ def relation_names(*, streams: int = 1, distance_bins: Sequence[int] = ()) -> tu
 def speaker_graph(
     nodes: jax.Array,
     present: jax.Array,
+    dialogue: jax.Array,
     speaker: jax.Array,
     *,
     past: int,
@@ -59,11 +60,12 @@ def speaker_graph(
     Args:
       nodes: `[B, U, M, D]`.
       present: `[B, U, M]` bool; a node that is not present neither sends nor receives.
+      dialogue: `[B, U]` int32, its number in the row; none sends to another.
       speaker: `[B, U]` int32.
       distance_bins: ascending; the last distance of each bin but the last one, which has no end.
 
     Returns:
-      One graph a dialogue: nodes `[B * U * M, D]` in that order, edges `Edges`, without self-loops.
+      One graph a row: nodes `[B * U * M, D]` in that order, edges `Edges`, without self-loops.
     """
     b, u, m, d = nodes.shape
     # Within a stream. Offsets beyond the padded length reach nobody.
@@ -76,7 +78,8 @@ def speaker_graph(
     other = (speaker[:, sender] != speaker[:, receiver]).astype(jnp.int32)  # [B, U, offsets]
     relation = 4 * jnp.array(span)[None, None] + 2 * other + jnp.array(offsets > 0, jnp.int32)[None, None]
     relations = [jnp.repeat(relation.reshape(b, -1), m, axis=1)]
-    valid = inside[None, ..., None] & present[:, sender] & present[:, receiver]
+    joined = inside[None] & (dialogue[:, sender] == dialogue[:, receiver])
+    valid = joined[..., None] & present[:, sender] & present[:, receiver]
     valids = [jnp.asarray(valid).reshape(b, -1)]
     stream = np.arange(m, dtype=np.int32)
     senders, receivers = ([(m * x[..., None] + stream).reshape(-1)] for x in (sender, receiver))
@@ -91,7 +94,7 @@ def speaker_graph(
     valids.append(jnp.asarray(present[:, :, pairs[:, 0]] & present[:, :, pairs[:, 1]]).reshape(b, -1))
 
     local_senders, local_receivers = np.concatenate(senders), np.concatenate(receivers)
-    first = u * m * np.arange(b, dtype=np.int32)[:, None]  # the dialogue's first node
+    first = u * m * np.arange(b, dtype=np.int32)[:, None]  # the row's first node
     return jraph.GraphsTuple(
         nodes=nodes.reshape(b * u * m, d),
         edges=Edges(
@@ -113,7 +116,7 @@ def parts(graph: jraph.GraphsTuple) -> tuple[jax.Array, Edges, jax.Array, jax.Ar
 
 
 def adjacency(graph: jraph.GraphsTuple) -> jax.Array:
-    """Returns a graph's edges as `[B, V, V]` of 0 and 1, V nodes a dialogue: row receives from column."""
+    """Returns a graph's edges as `[B, V, V]` of 0 and 1, V nodes a row: row receives from column."""
     nodes, edges, senders, receivers = parts(graph)
     b = jnp.shape(graph.n_node)[0]
     v = nodes.shape[0] // b

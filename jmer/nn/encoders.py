@@ -1,4 +1,4 @@
-"""Encoders over the utterances of a dialogue: `x [B, U, D], mask [B, U], speaker [B, U] -> [B, U, D]`.
+"""Encoders over the utterances of dialogues: `x [B, U, D], mask, dialogue, speaker [B, U] -> [B, U, D]`.
 
 None looks across dialogues, what stands in padding reaches nothing, and only equality of speakers is looked at, so that
 renaming them changes nothing. A causal encoder lets an utterance see itself and those before it.
@@ -26,16 +26,18 @@ class Encoder(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array, speaker: jax.Array, draws: Draws | None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, mask: jax.Array, dialogue: jax.Array, speaker: jax.Array, draws: Draws | None
+    ) -> jax.Array:
         d = x.shape[-1]
         if self.kind == "gru":
-            x = x + GRU(d, bidirectional=False, name="gru")(x, mask)
+            x = x + GRU(d, bidirectional=False, name="gru")(x, mask, dialogue)
         elif self.kind in ("bigru", "bigru_attention"):
-            x = x + GRU(d // 2, bidirectional=True, name="gru")(x, mask)
+            x = x + GRU(d // 2, bidirectional=True, name="gru")(x, mask, dialogue)
         elif self.kind not in ("none", "transformer"):
             raise ValueError(f"encoder '{self.kind}'; expected none, gru, bigru, bigru_attention or transformer")
         if self.kind in ("bigru_attention", "transformer"):
-            pairs = dialogue_pairs(mask, speaker, causal=self.causal)
+            pairs = dialogue_pairs(mask, dialogue, speaker, causal=self.causal)
             for i in range(self.layers if self.kind == "transformer" else 1):
                 block = Block(
                     self.heads, feed_forward=self.kind == "transformer", dropout=self.dropout, name=f"block_{i}"
@@ -44,9 +46,11 @@ class Encoder(nn.Module):
         return nn.LayerNorm(name="norm")(jnp.where(mask[..., None], x, 0))
 
 
-def dialogue_pairs(mask: jax.Array, speaker: jax.Array, *, causal: bool) -> tuple[jax.Array, jax.Array]:
+def dialogue_pairs(
+    mask: jax.Array, dialogue: jax.Array, speaker: jax.Array, *, causal: bool
+) -> tuple[jax.Array, jax.Array]:
     """Returns which utterance may attend to which, and which pairs have one speaker: two `[B, U, U]` bool."""
-    allowed = mask[:, :, None] & mask[:, None, :]
+    allowed = mask[:, :, None] & mask[:, None, :] & (dialogue[:, :, None] == dialogue[:, None, :])
     if causal:
         allowed &= jnp.tril(jnp.ones(allowed.shape[1:], jnp.bool_))[None]
     return allowed, speaker[:, :, None] == speaker[:, None, :]
@@ -125,10 +129,16 @@ class CoAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, present: jax.Array, mask: jax.Array, speaker: jax.Array, draws: Draws | None
+        self,
+        x: jax.Array,
+        present: jax.Array,
+        mask: jax.Array,
+        dialogue: jax.Array,
+        speaker: jax.Array,
+        draws: Draws | None,
     ) -> jax.Array:
         m = x.shape[2]
-        allowed, same = dialogue_pairs(mask, speaker, causal=self.causal)
+        allowed, same = dialogue_pairs(mask, dialogue, speaker, causal=self.causal)
         out = []
         for i in range(m):
             others = [j for j in range(m) if j != i]

@@ -8,7 +8,7 @@ What flows is `[B, U, M, D]`: M branches, one a modality until they are fused, e
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import flax.linen as nn
@@ -112,6 +112,7 @@ class Model(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool) -> Output:
         mask, draws = batch.mask, Draws(self.make_rng("dropout")) if train else None
+        who = jnp.cumsum(batch.first, axis=1, dtype=jnp.int32), batch.speaker  # spoke, in which dialogue of the row
         x, present = self._inputs(batch, draws)
         if self.fusion in ("early", "hybrid"):
             joint = EarlyFusion(name="early_fusion")(x, present)[:, :, None]
@@ -121,19 +122,19 @@ class Model(nn.Module):
                 x = jnp.concatenate([x, joint], axis=2)
                 present = jnp.concatenate([present, mask[..., None]], axis=2)
 
-        x = self._encode(x, present, batch, draws)
+        x = self._encode(x, present, mask, *who, draws)
         weight = self.graph_weight  # lambda, one for all branches
         if self.graph and self.learn_graph_weight:
             weight = self.param("graph_weight", nn.initializers.constant(weight), ())
         if self.graph and self.graph_nodes == "modality":
-            x = x + weight * SpeakerGraph(self.graph, name="graph")(x, present, batch.speaker, draws)
+            x = x + weight * SpeakerGraph(self.graph, name="graph")(x, present, *who, draws)
         gates = jnp.zeros((*mask.shape, 0), x.dtype)
         if self.fusion == "gated":
             fused, gates = GatedFusion(name="fusion")(dropout(x, draws, rate=self.dropout), present)
             x, present = fused[:, :, None], mask[..., None]
         if self.graph and self.graph_nodes == "utterance":
-            graph = _each_branch(SpeakerGraph, in_axes=(2, 2, None, 0))(self.graph, name="graph")
-            refined = graph(x[:, :, :, None], present[..., None], batch.speaker, draws and draws.fork(x.shape[2]))
+            graph = _each_branch(SpeakerGraph, in_axes=(2, 2, None, None, 0))(self.graph, name="graph")
+            refined = graph(x[:, :, :, None], present[..., None], *who, draws and draws.fork(x.shape[2]))
             x = x + weight * refined[:, :, :, 0]
 
         head = _each_branch(Head, in_axes=(2, 0))(self.num_classes, self.dropout, name="head")
@@ -181,15 +182,23 @@ class Model(nn.Module):
         mean, scale = (jnp.expand_dims(v.value, range(x.ndim - 1)) for v in (mean, scale))
         return jnp.clip((x - mean) * scale, -_CLIP, _CLIP)
 
-    def _encode(self, x: jax.Array, present: jax.Array, batch: Batch, draws: Draws | None) -> jax.Array:
-        encoder = _each_branch(Encoder, in_axes=(2, None, None, 0))(
+    def _encode(
+        self,
+        x: jax.Array,
+        present: jax.Array,
+        mask: jax.Array,
+        dialogue: jax.Array,
+        speaker: jax.Array,
+        draws: Draws | None,
+    ) -> jax.Array:
+        encoder = _each_branch(Encoder, in_axes=(2, None, None, None, 0))(
             self.encoder, self.heads, self.encoder_layers, self.causal, self.dropout, name="encoder"
         )
-        x = encoder(x, batch.mask, batch.speaker, draws and draws.fork(x.shape[2]))
+        x = encoder(x, mask, dialogue, speaker, draws and draws.fork(x.shape[2]))
         if self.co_attention:
             m = len(self.dims)  # a joint branch, which is last, already has all modalities
             co_attention = CoAttention(self.heads, self.causal, self.dropout, name="co_attention")
-            attended = co_attention(x[:, :, :m], present[..., :m], batch.mask, batch.speaker, draws)
+            attended = co_attention(x[:, :, :m], present[..., :m], mask, dialogue, speaker, draws)
             x = jnp.concatenate([attended, x[:, :, m:]], axis=2)
         return x
 
@@ -209,7 +218,7 @@ class Model(nn.Module):
         return output
 
 
-def _each_branch(module: type[nn.Module], *, in_axes: tuple[int | None, ...]) -> Callable[..., nn.Module]:
+def _each_branch(module: type[nn.Module], *, in_axes: Any) -> Callable[..., nn.Module]:
     """A module with parameters of its own for each branch, along a first axis: one program for all of them."""
     return nn.vmap(module, in_axes=in_axes, out_axes=2, variable_axes={"params": 0}, split_rngs={"params": True})
 

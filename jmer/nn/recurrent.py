@@ -16,9 +16,10 @@ class GRU(nn.Module):
     bidirectional: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, dialogue: jax.Array) -> jax.Array:
+        """`x [B, U, D]`; `mask`, `dialogue`: `[B, U]`, the states begin anew where the number of the dialogue changes."""
         b, u, d = x.shape
-        chex.assert_shape(mask, (b, u))
+        chex.assert_shape((mask, dialogue), (b, u))
         h, k = self.hidden, 2 if self.bidirectional else 1
         # k: directions; gates are reset, update and candidate, joined.
         w_in = self.param("w_in", nn.initializers.glorot_uniform(), (d, k * 3 * h))
@@ -33,29 +34,36 @@ class GRU(nn.Module):
         gates = (x.reshape(b * u, d) @ w_in).reshape(b, u, k, 3 * h) + b_in[None, None]  # one product for all steps
         # The backward direction meets the padding first, which leaves its state at zero.
         valid = turned(jnp.broadcast_to(mask.T[:, None], (u, k, b)))
-        states = turned(recurrence(turned(gates.transpose(1, 2, 0, 3)), valid, w_rec, b_rec))
+        change = jnp.diff(dialogue, axis=1).T[:, None] != 0
+        edge = jnp.ones((1, 1, b), jnp.bool_)
+        fresh = jnp.concatenate([jnp.concatenate([edge, change]), jnp.concatenate([change, edge])], axis=1)
+        states = turned(recurrence(turned(gates.transpose(1, 2, 0, 3)), valid, turned(fresh[:, :k]), w_rec, b_rec))
         return jnp.where(mask[..., None], states.transpose(2, 0, 1, 3).reshape(b, u, k * h), 0)
 
 
 @jax.custom_vjp
-def recurrence(gates: jax.Array, valid: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
-    """K recurrences side by side: the states `[U, K, B, H]` after each step, from zeros.
+def recurrence(gates: jax.Array, valid: jax.Array, fresh: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
+    """K recurrences side by side: the states `[U, K, B, H]` after each step.
 
     Derived step by step, the gradient of `w` would be added up in every one, and to read and write it takes longer than
     all else there. Here the steps only pass the states' gradient back, and one product gives that of `w` in the end.
 
     gates: `[U, K, B, 3H]`, what the inputs give to the reset, update and candidate gates.
     valid: `[U, K, B]` bool; another step leaves its state as it is.
+    fresh: `[U, K, B]` bool; such a step, and the first one, finds a state of zeros.
     w, b: `[K, H, 3H]` and `[K, 3H]`, of the recurrent product.
     """
-    return _forward(gates, valid, w, b)[0]
+    return _forward(gates, valid, fresh, w, b)[0]
 
 
-def _forward(gates: jax.Array, valid: jax.Array, w: jax.Array, b: jax.Array) -> tuple[jax.Array, tuple]:
+def _forward(
+    gates: jax.Array, valid: jax.Array, fresh: jax.Array, w: jax.Array, b: jax.Array
+) -> tuple[jax.Array, tuple]:
     _, k, rows, h = *gates.shape[:3], w.shape[1]
 
-    def step(state: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        given, here = inputs
+    def step(state: jax.Array, inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        given, here, anew = inputs
+        state = jnp.where(anew[..., None], 0, state)
         recurrent = jnp.einsum("kbh,khg->kbg", state, w) + b[:, None]
         both = nn.sigmoid(given[..., : 2 * h] + recurrent[..., : 2 * h])
         reset, update = jnp.split(both, 2, axis=-1)
@@ -64,17 +72,18 @@ def _forward(gates: jax.Array, valid: jax.Array, w: jax.Array, b: jax.Array) -> 
         new = jnp.where(here[..., None], (1 - update) * candidate + update * state, state)
         return new, (new, both, candidate, inner)
 
-    _, (states, *kept) = jax.lax.scan(step, jnp.zeros((k, rows, h), gates.dtype), (gates, valid))
-    return states, (valid, w, states, *kept)
+    _, (states, *kept) = jax.lax.scan(step, jnp.zeros((k, rows, h), gates.dtype), (gates, valid, fresh))
+    return states, (valid, fresh, w, states, *kept)
 
 
-def _backward(residuals: tuple, given: jax.Array) -> tuple[jax.Array, None, jax.Array, jax.Array]:
-    valid, w, states, both, candidate, inner = residuals
+def _backward(residuals: tuple, given: jax.Array) -> tuple[jax.Array, None, None, jax.Array, jax.Array]:
+    valid, fresh, w, states, both, candidate, inner = residuals
     before = jnp.concatenate([jnp.zeros_like(states[:1]), states[:-1]])
+    before = jnp.where(fresh[..., None], 0, before)
     w_back = jnp.swapaxes(w, 1, 2)
 
     def step(later: jax.Array, inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        given, here, before, both, candidate, inner = inputs
+        given, here, anew, before, both, candidate, inner = inputs
         here, total = here[..., None], later + given
         reset, update = jnp.split(both, 2, axis=-1)
         d_update = total * (before - candidate) * update * (1 - update)
@@ -87,12 +96,12 @@ def _backward(residuals: tuple, given: jax.Array) -> tuple[jax.Array, None, jax.
             [d_gates[..., : 2 * h], d_gates[..., 2 * h :] * jnp.where(here, reset, 0)], axis=-1
         )
         earlier = jnp.where(here, total * update, total) + jnp.einsum("kbg,kgh->kbh", d_recurrent, w_back)
-        return earlier, (d_gates, d_recurrent)
+        return jnp.where(anew[..., None], 0, earlier), (d_gates, d_recurrent)
 
-    inputs = (given, valid, before, both, candidate, inner)
+    inputs = (given, valid, fresh, before, both, candidate, inner)
     _, (d_gates, d_recurrent) = jax.lax.scan(step, jnp.zeros_like(states[0]), inputs, reverse=True)
     d_w = jnp.einsum("ukbh,ukbg->khg", before, d_recurrent)
-    return d_gates, None, d_w, d_recurrent.sum(axis=(0, 2))
+    return d_gates, None, None, d_w, d_recurrent.sum(axis=(0, 2))
 
 
 recurrence.defvjp(_forward, _backward)

@@ -42,12 +42,16 @@ class SpeakerGraph(nn.Module):
     options: GraphOptions
 
     @nn.compact
-    def __call__(self, x: jax.Array, present: jax.Array, speaker: jax.Array, draws: Draws | None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, present: jax.Array, dialogue: jax.Array, speaker: jax.Array, draws: Draws | None
+    ) -> jax.Array:
         o = self.options
         *_, m, d = x.shape
         if draws and o.drop_node:
             x = drop_node(draws.key(), x, rate=o.drop_node)
-        graph = speaker_graph(x, present, speaker, past=o.past, future=o.future, distance_bins=o.distance_bins)
+        graph = speaker_graph(
+            x, present, dialogue, speaker, past=o.past, future=o.future, distance_bins=o.distance_bins
+        )
         if draws and o.drop_edge:
             graph = graph._replace(edges=drop_edge(draws.key(), parts(graph)[1], rate=o.drop_edge))
         relations = len(relation_names(streams=m, distance_bins=o.distance_bins))
