@@ -1,7 +1,7 @@
 """Dialogues as arrays: a split's utterances end to end, and plans that gather batches out of them. Numpy only.
 
-A row of a batch holds one or more whole dialogues, one after another, so that hardly anything of it is padding, whatever
-the lengths; `Batch.first` tells them apart. How rows are made up of lengths is laid out once; which dialogue of each
+A row of a batch holds one or more whole dialogues, one after another, so that hardly any of it is padding, whatever the
+lengths; `Batch.first` tells them apart. How rows are made up of lengths is laid out once; which dialogue of each
 length comes where is drawn anew every epoch. So all batches have one shape, or a few where lengths differ a lot.
 """
 
@@ -182,13 +182,18 @@ class Plan:
         return draws
 
     def epoch(self, number: int, *, seeds: Sequence[int]) -> list[np.ndarray]:
-        """Returns `[T, S, B, U]` int32 utterance numbers for each layout; N, after the last, is padding.
+        """Returns the epoch's batches as `[T, S, B, U]` int32 utterance numbers; N, after the last, is padding.
 
-        Each time a dialogue comes it is the original or one of its views, all equally likely. What a seed is given
-        depends on the seed and the epoch alone, so that it is the same in any company and after a resume.
+        All in one piece where there is one layout; of several, a batch at a time, those of all layouts mixed. Each time
+        a dialogue comes it is the original or one of its views, all equally likely. What a seed is given depends on the
+        seed and the epoch alone, so that it is the same in any company and after a resume.
         """
         each = [self._of_seed(np.random.default_rng((seed, number))) for seed in seeds]
-        return [np.stack(of_layout, axis=1) for of_layout in zip(*each, strict=True)]
+        pieces = [np.stack(of_layout, axis=1) for of_layout in zip(*each, strict=True)]
+        if len(pieces) > 1:
+            pieces = [batch for piece in pieces for batch in np.split(piece, len(piece))]
+            np.random.default_rng(number).shuffle(pieces)
+        return pieces
 
     def _of_seed(self, rng: np.random.Generator) -> list[np.ndarray]:
         drawn = {
@@ -218,16 +223,16 @@ def evaluation_plan(lengths: Sequence[int], *, batch_utterances: int) -> list[np
     Dialogues lie end to end; N, after the last, is padding. B is a power of two where a batch is not full, so that a
     model that predicts, one dialogue after another, compiles a handful of times.
     """
-    lengths = np.asarray(lengths)
-    starts, plans = np.cumsum(lengths) - lengths, []
-    by_length = {int(n): list(np.flatnonzero(lengths == n)) for n in np.unique(lengths)}
+    each = np.asarray(lengths)
+    starts, plans = np.cumsum(each) - each, []
+    by_length = {int(n): list(np.flatnonzero(each == n)) for n in np.unique(each)}
     for layout in layouts(lengths, batch_utterances=batch_utterances):
         full = max(1, batch_utterances // layout.width)
         count = int(layout.row.max()) + 1
         rows = min(full, 2 ** (count - 1).bit_length())
         layout = layout._replace(rows=rows, steps=-(-count // rows))
         start = starts[[by_length[int(n)].pop() for n in layout.length]]
-        plans.append(_place(layout, start, row=layout.row, padding=int(lengths.sum())))
+        plans.append(_place(layout, start, row=layout.row, padding=int(each.sum())))
     return plans
 
 

@@ -1,5 +1,6 @@
 """Prediction with a trained run, from Python: `jmer.load(run).predict(dialogue)`."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 
 from jmer import runs, steps
-from jmer.batches import evaluation_batches
+from jmer.batches import evaluation_plan, flatten, gather, longest, round_up
 from jmer.errors import UserError
 from jmer.features import engine, registry
 from jmer.features.extractor import Extractor
@@ -110,17 +111,17 @@ def predict_features(run: Run, dialogues: Sequence[Features]) -> list[tuple[np.n
     """
     seeds, members = jax.tree.leaves(run.params)[0].shape[:2]
     params = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), run.params)
-    results: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    dims, sequence_dims = dict(run.model.dims), dict(run.model.sequence_dims)
-    batches = evaluation_batches(dialogues, dims=dims, sequence_dims=sequence_dims, batch_utterances=BATCH_UTTERANCES)
-    for batch, positions in batches:
-        output, _ = steps.evaluate(run.model, params, run.stats, batch)
-        each = jax.device_get((jax.nn.softmax(output.logits), output.gates))
-        probs, gates = (x.reshape(seeds, members, *x.shape[1:]).mean(axis=1) for x in each)
-        for b, position in enumerate(positions):
-            n = len(dialogues[position])
-            results[position] = probs[:, b, :n], gates[:, b, :n]
-    return [results[i] for i in range(len(dialogues))]
+    # As dialogues, sequences are padded to one of a few lengths.
+    sequences = {m: (round_up(t), d) for m, (t, d) in longest(dialogues, dict(run.model.sequence_dims)).items()}
+    flat = flatten(dialogues, dims=dict(run.model.dims), sequences=sequences)
+    lengths = [len(d) for d in dialogues]
+    results = [np.zeros((seeds, len(flat.mask), n), np.float32) for n in (len(run.labels), len(run.model.gate_names))]
+    for index in itertools.chain(*evaluation_plan(lengths, batch_utterances=BATCH_UTTERANCES)):
+        found = jax.device_get(steps.predict(run.model, params, run.stats, gather(flat, index)))
+        for result, x in zip(results, found, strict=True):
+            result[:, index] = x.reshape(seeds, members, *x.shape[1:]).mean(axis=1)
+    ends = np.cumsum(lengths)
+    return list(zip(*(np.split(result[:, : ends[-1]], ends[:-1], axis=1) for result in results), strict=True))
 
 
 def check_members(members: Sequence[Run]) -> None:

@@ -1,10 +1,10 @@
 """Class imbalance, before training: counts, class weights, and which dialogues to draw how often. Numpy only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from jmer.batches import Bucket
+from jmer.batches import Plan
 from jmer.types import UNLABELLED, Features
 
 CLASS_WEIGHTS = ("none", "inverse", "sqrt", "effective")
@@ -51,11 +51,11 @@ def dialogue_weights(counts: np.ndarray, *, scheme: str) -> np.ndarray:
     return each / each.mean()
 
 
-def expected_shares(buckets: Mapping[int, Bucket], counts: np.ndarray) -> np.ndarray:
-    """Returns each class's expected share of the labelled utterances that an epoch of `batches.training_plan` draws.
+def expected_shares(plan: Plan, counts: np.ndarray) -> np.ndarray:
+    """Returns each class's expected share of the labelled utterances that an epoch of the plan draws.
 
     Args:
-      counts: `[n, C]`, of all dialogues in the buckets.
+      counts: `[n, C]`, of the plan's dialogues.
     """
-    drawn = sum(b.draws * (b.chances @ counts[b.positions]) for b in buckets.values())
-    return drawn / np.sum(drawn)
+    drawn = plan.expected_draws() @ counts
+    return drawn / drawn.sum()

@@ -1,7 +1,7 @@
 """The compiled parts of training: initial state, update, evaluation. All seeds run in one program.
 
-The leaves of a `State` carry a leading S axis. Data stays on the device, bucket by bucket; a call gets only the numbers
-of the rows that make its batch.
+The leaves of a `State` carry a leading S axis. Data stays on the device; a call gets only the numbers of the utterances
+that make its batches.
 """
 
 import functools
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jmer.batches import collate
+from jmer.batches import flatten, gather
 from jmer.nn.model import Model, Output
 from jmer.objective import Objective
 from jmer.types import UNLABELLED, Batch, Features
@@ -64,7 +64,8 @@ def feature_stats(
 def init_params(model: Model, *, seeds: Sequence[int]) -> Tree:
     """Returns fresh parameters; a seed's do not depend on the other seeds."""
     sequences = {m: (1, dim) for m, dim in model.sequence_dims}
-    blank = jax.tree.map(jnp.asarray, collate([], dims=dict(model.dims), sequences=sequences, length=4, rows=1))
+    flat = flatten([], dims=dict(model.dims), sequences=sequences)
+    blank = jax.tree.map(jnp.asarray, gather(flat, np.zeros((1, 4), np.int32)))
     init = jax.vmap(lambda seed: model.init(_key(seed, 0), blank, train=False)["params"])
     return jax.jit(init)(jnp.array(seeds, jnp.int32))
 
@@ -76,16 +77,17 @@ def init_state(model: Model, optimizer: optax.GradientTransformation, *, seeds: 
     return State(params, jax.jit(jax.vmap(optimizer.init))(params), steps, jnp.array(seeds, jnp.int32))
 
 
-def make_train_step(
+def make_train_epoch(
     model: Model, optimizer: optax.GradientTransformation, objective: Objective
 ) -> Callable[[State, Tree, Batch, jax.Array], tuple[State, jax.Array]]:
-    """Returns the jitted update `(state, stats, data, rows) -> (state, loss [S])`.
+    """Returns the jitted `(state, stats, flat, index) -> (state, loss [S])`: T updates in one program.
 
-    data: a bucket's Batch `[n + 1, U]`; rows: `[S, B]` int32. One trace a shape of these; the old state is donated.
+    flat: of `batches.flatten`; index: `[T, S, B, U]` int32, of `batches.Plan.epoch`; loss: the mean of the updates'.
+    One trace a shape of these; the old state is donated.
     """
 
-    def update(state: State, stats: Tree, data: Batch, rows: jax.Array) -> tuple[State, jax.Array]:
-        batch = jax.tree.map(lambda x: x[rows], data)
+    def update(state: State, stats: Tree, flat: Batch, index: jax.Array) -> tuple[State, jax.Array]:
+        batch = jax.tree.map(lambda x: x[index], flat)
         keys = jax.random.split(_key(state.seed, state.step + 1), objective.augmentations)
 
         def loss_fn(params: Tree) -> jax.Array:
@@ -100,26 +102,46 @@ def make_train_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         return State(optax.apply_updates(state.params, updates), opt_state, state.step + 1, state.seed), loss
 
-    return jax.jit(jax.vmap(update, in_axes=(0, None, None, 0)), donate_argnums=0)
+    def epoch(state: State, stats: Tree, flat: Batch, index: jax.Array) -> tuple[State, jax.Array]:
+        state, losses = jax.lax.scan(lambda s, i: jax.vmap(update, (0, None, None, 0))(s, stats, flat, i), state, index)
+        return state, losses.mean(axis=0)
+
+    return jax.jit(epoch, donate_argnums=0)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def evaluate(model: Model, params: Tree, stats: Tree, batch: Batch) -> tuple[Output, jax.Array]:
-    """Evaluates a batch with every seed.
+def predict(model: Model, params: Tree, stats: Tree, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """Returns every seed's class probabilities `[S, B, U, C]` and gates `[S, B, U, G]`."""
+    output = jax.vmap(lambda p: _apply(model, p, stats, batch))(params)
+    return jax.nn.softmax(output.logits), output.gates
 
-    Returns:
-      `Output` and confusion counts `[C, C]` (rows true, columns predicted), all with a leading S axis.
+
+@functools.partial(jax.jit, static_argnums=0)
+def confusion(model: Model, params: Tree, stats: Tree, flat: Batch, index: jax.Array) -> jax.Array:
+    """Returns every seed's confusion counts `[S, C, C]` (rows true, columns predicted) over T batches.
+
+    flat, index: of `batches.flatten` and `batches.evaluation_plan`.
     """
     c = model.num_classes
 
-    def one_seed(params: Tree) -> tuple[Output, jax.Array]:
-        output = model.apply({"params": params, "stats": stats}, batch, train=False)
-        assert isinstance(output, Output)
-        pair = jnp.where(batch.label != UNLABELLED, batch.label * c + output.logits.argmax(-1), c * c)
-        counts = jnp.zeros((c * c + 1,), jnp.int32).at[pair.reshape(-1)].add(1)
-        return output, counts[:-1].reshape(c, c)
+    def add(counts: jax.Array, index: jax.Array) -> tuple[jax.Array, None]:
+        batch = jax.tree.map(lambda x: x[index], flat)
 
-    return jax.vmap(one_seed)(params)
+        def one_seed(params: Tree) -> jax.Array:
+            predicted = _apply(model, params, stats, batch).logits.argmax(-1)
+            pair = jnp.where(batch.label != UNLABELLED, batch.label * c + predicted, c * c)
+            return jnp.zeros((c * c + 1,), jnp.int32).at[pair.reshape(-1)].add(1)[:-1].reshape(c, c)
+
+        return counts + jax.vmap(one_seed)(params), None
+
+    seeds = jax.tree.leaves(params)[0].shape[0]
+    return jax.lax.scan(add, jnp.zeros((seeds, c, c), jnp.int32), index)[0]
+
+
+def _apply(model: Model, params: Tree, stats: Tree, batch: Batch) -> Output:
+    output = model.apply({"params": params, "stats": stats}, batch, train=False)
+    assert isinstance(output, Output)
+    return output
 
 
 @functools.partial(jax.jit, static_argnames="count")

@@ -17,7 +17,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from jmer import cli, evaluate, extract, files, metrics, pack, runs, sampling, steps
-from jmer.batches import evaluation_batches, make_buckets, steps_per_epoch, training_plan
+from jmer.batches import Plan, evaluation_plan, flatten, longest
 from jmer.checkpoint import Checkpoints
 from jmer.config import Config, check, check_fit, names_in
 from jmer.errors import UserError
@@ -70,17 +70,18 @@ def train(config: Config, workdir: Path) -> None:
     check_fit(config, modalities=modalities, sequences=framed, labels=dataset.labels, sentiments=sentiments)
     sequence_dims = {m: dataset.sequence_dims[m] for m in names_in(config.sequences)}
     counts = sampling.class_counts(dialogues, num_classes=len(dataset.labels))
-    buckets = make_buckets(
-        dialogues,
-        dims=dims,
-        sequence_dims=sequence_dims,
+    sources = [dialogues, *(dataset.split(pack.view_split(i + 1)) for i in range(dataset.manifest["views"]))]
+    plan = Plan(
+        [len(d) for d in dialogues],
         batch_utterances=config.batch_utterances,
-        views=[dataset.split(pack.view_split(i + 1)) for i in range(dataset.manifest["views"])],
+        views=len(sources) - 1,
         weights=None if config.sampler == "none" else sampling.dialogue_weights(counts, scheme=config.sampler),
     )
-    data = jax.device_put({u: bucket.data for u, bucket in buckets.items()})
-    dev = evaluation_batches(dev_dialogues, dims=dims, sequence_dims=sequence_dims, batch_utterances=BATCH_UTTERANCES)
-    dev_data = jax.device_put([batch for batch, _ in dev])
+    every = [d for source in sources for d in source]
+    sequences = longest([*every, *dev_dialogues], sequence_dims)
+    data, dev_data = (jax.device_put(flatten(each, dims=dims, sequences=sequences)) for each in (every, dev_dialogues))
+    dev_plan = evaluation_plan([len(d) for d in dev_dialogues], batch_utterances=BATCH_UTTERANCES)
+    dev_plan = jax.device_put(dev_plan)
 
     # Run directory.
     _claim(workdir, config, dataset, modalities, sequence_dims)
@@ -91,7 +92,7 @@ def train(config: Config, workdir: Path) -> None:
     objective = runs.make_objective(config, model, counts.sum(axis=0))
     optimizer = make_optimizer(
         lr=config.lr,
-        total_steps=config.epochs * steps_per_epoch(buckets),
+        total_steps=config.epochs * plan.steps,
         warmup=config.warmup,
         weight_decay=config.weight_decay,
         clip_norm=config.clip_norm,
@@ -107,7 +108,7 @@ def train(config: Config, workdir: Path) -> None:
         "best_epoch": [[0] * keep] * len(seeds),
         "best_score": [[-1.0] * keep] * len(seeds),
     }
-    train_step = steps.make_train_step(model, optimizer, objective)
+    train_epoch = steps.make_train_epoch(model, optimizer, objective)
 
     # Restore.
     checkpoints.remove_cut_off()
@@ -117,7 +118,7 @@ def train(config: Config, workdir: Path) -> None:
     log = _Log(workdir, after=progress["epoch"])
 
     # Loop.
-    shares = sampling.expected_shares(buckets, counts)
+    shares = sampling.expected_shares(plan, counts)
     _describe_classes(workdir, dataset.labels, counts.sum(axis=0), objective.class_weights, shares)
     count = sum(x.size for x in jax.tree.leaves(state.params)) // len(seeds)
     print(
@@ -126,15 +127,15 @@ def train(config: Config, workdir: Path) -> None:
     while not _finished(progress, config):
         epoch, start = progress["epoch"] + 1, time.perf_counter()
         losses = []
-        plan = [(u, jax.device_put(rows)) for u, rows in training_plan(buckets, seeds=seeds, epoch=epoch)]
+        indices = jax.device_put(plan.epoch(epoch, seeds=seeds))
         with jax.transfer_guard("disallow"):
-            for u, rows in plan:
-                state, loss = train_step(state, best["stats"], data[u], rows)
+            for index in indices:
+                state, loss = train_epoch(state, best["stats"], data, index)
                 losses.append(loss)
-            confusions = [steps.evaluate(model, state.params, best["stats"], batch)[1] for batch in dev_data]
+            confusions = [steps.confusion(model, state.params, best["stats"], dev_data, index) for index in dev_plan]
             learned = state.params.get("graph_weight")
             losses, confusions, learned = jax.device_get((losses, confusions, learned))  # the one transfer back
-        loss = np.mean(losses, axis=0)
+        loss = np.average(losses, axis=0, weights=[len(index) for index in indices])
         graph_weight = np.full(len(seeds), config.graph_weight) if learned is None else learned
         if not np.isfinite(loss).all():
             raise FloatingPointError(

@@ -1,134 +1,145 @@
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import tiny
 
-from jmer.batches import bucket_length, collate, evaluation_batches, make_buckets, steps_per_epoch, training_plan
+from jmer.batches import Plan, evaluation_plan, flatten, gather, layouts, longest, round_up
+
+# How many of MELD's 1,038 dialogues of train have 1, 2, ... 24 utterances.
+MELD = (70, 60, 54, 48, 67, 61, 74, 67, 50, 57, 55, 54, 36, 41, 43, 51, 30, 28, 27, 20, 20, 13, 7, 5)
+LENGTHS = [3, 9, 4, 30, 8, 1, 2, 9, 9, 17, 200, 33]
 
 
-def test_bucket_lengths_have_no_end_and_waste_little():
-    lengths = [bucket_length(n) for n in range(1, 2001)]
-    assert all(length >= n for n, length in enumerate(lengths, 1))
-    assert lengths == sorted(lengths)
-    assert sorted(set(lengths))[:9] == [4, 8, 12, 16, 24, 32, 48, 64, 96]
-    assert len(set(lengths)) <= 20
-    assert max(length / n for n, length in enumerate(lengths, 1) if n > 16) < 1.5
+def dialogues_in(index: Iterable[np.ndarray], lengths: list[int], *, padding: int) -> list[int]:
+    """Which dialogues the rows of `[B, U]` hold, each whole and in order; the rest of a row must be padding."""
+    starts, found = {int(end - n): i for i, (n, end) in enumerate(zip(lengths, np.cumsum(lengths), strict=True))}, []
+    for row in index:
+        column = 0
+        while column < len(row) and row[column] < padding:
+            i = starts[int(row[column])]
+            np.testing.assert_array_equal(row[column : column + lengths[i]], row[column] + np.arange(lengths[i]))
+            found.append(i)
+            column += lengths[i]
+        assert (row[column:] == padding).all()
+    return found
 
 
-def test_collate_masks_padding_and_absent_modalities():
+def test_widths_have_no_end_and_waste_little():
+    widths = [round_up(n) for n in range(1, 2001)]
+    assert all(width >= n for n, width in enumerate(widths, 1))
+    assert widths == sorted(widths)
+    assert sorted(set(widths))[:9] == [4, 8, 12, 16, 24, 32, 48, 64, 96]
+    assert len(set(widths)) <= 20
+    assert max(width / n for n, width in enumerate(widths, 1) if n > 16) < 1.5
+
+
+@pytest.mark.parametrize("budget", [64, 256, 1024])
+def test_melds_lengths_need_one_shape_and_little_padding(budget):
+    lengths = np.repeat(np.arange(1, 25), MELD)
+    (layout,) = layouts(lengths, batch_utterances=budget)
+    assert layout.width == 24
+    assert layout.steps * layout.rows * layout.width < 1.05 * lengths.sum()
+    assert layout.rows * layout.width <= budget
+
+
+def test_one_long_dialogue_does_not_make_all_rows_long():
+    widths = [layout.width for layout in layouts([5, 30, 100, 9, 1000], batch_utterances=64)]
+    assert widths == [32, 128, 1024]
+
+
+def test_flat_arrays_hold_everything_and_mask_what_is_absent():
     first, second = tiny.dialogues([3, 5])
-    batch = collate([first, second], dims=tiny.DIMS | {"other": 2}, length=8, rows=3)
-    assert batch.mask.sum(axis=1).tolist() == [3, 5, 0]
-    np.testing.assert_array_equal(batch.present["audio"][1, :5], second.present["audio"])
-    np.testing.assert_array_equal(batch.features["text"][0, :3], first.values["text"])
-    assert not batch.present["other"].any()
-    assert (batch.label[~batch.mask] == -1).all()
-    assert (batch.speaker[~batch.mask] == -1).all()
+    flat = flatten([first, second], dims=tiny.DIMS | {"other": 2}, sequences={})
+    assert flat.mask.tolist() == [True] * 8 + [False]
+    assert np.flatnonzero(flat.first).tolist() == [0, 3]
+    np.testing.assert_array_equal(flat.present["audio"][3:8], second.present["audio"])
+    np.testing.assert_array_equal(flat.features["text"][:3], first.values["text"])
+    assert not flat.present["other"].any()
+    assert (flat.label[-1], flat.speaker[-1], flat.sentiment[-1]) == (-1, -1, -1)
+    batch = gather(flat, np.array([[3, 4, 8], [0, 8, 8]]))
+    assert batch.mask.tolist() == [[True, True, False], [True, False, False]]
+    np.testing.assert_array_equal(batch.label[0, :2], second.labels[:2])
 
 
-def test_sequences_are_carried_where_they_are_asked_for_at_the_length_of_the_longest():
+def test_sequences_are_carried_at_the_length_of_the_longest():
     plain, mute = tiny.dialogues([3, 7, 5]), tiny.dialogues([4])[0]
     hidden = replace(mute, present=dict.fromkeys(tiny.DIMS, np.zeros(4, np.bool_)))  # it has frames all the same
     without = replace(mute, sequences={})
-    longest = max(len(s) for d in plain for s in d.sequences["audio"])
-    long = replace(plain[0], sequences={"audio": tuple(np.ones((longest + 1, 3), np.float16) for _ in range(3))})
-    dialogues, options = [*plain, hidden, without], {"dims": tiny.DIMS, "batch_utterances": 32}
-    for t, views in ((longest, []), (longest + 1, [[long, *dialogues[1:]]])):
-        buckets = make_buckets(dialogues, sequence_dims=tiny.SEQUENCE_DIMS, views=views, **options)
-        for bucket in buckets.values():
-            data, n = bucket.data, len(bucket.positions)
-            assert data.sequences["audio"].shape == (*data.mask.shape, t, 3)
-            assert data.sequences["audio"].dtype == np.float16
-            assert not data.sequences["audio"][~data.frames["audio"]].any()
-            for row, i in zip(range(n), bucket.positions, strict=True):
-                frames = data.frames["audio"][row]
-                if dialogues[i] in plain:
-                    for u, sequence in enumerate(dialogues[i].sequences["audio"]):
-                        np.testing.assert_array_equal(data.sequences["audio"][row, u][frames[u]], sequence)
-                        assert frames[u].tolist() == [k < len(sequence) for k in range(t)]
-                else:
-                    assert not frames.any()
-    for batch, _ in evaluation_batches(dialogues, sequence_dims=tiny.SEQUENCE_DIMS, **options):
-        assert batch.frames["audio"].shape[2] == bucket_length(longest)
-    ((batch, _),) = evaluation_batches([without], sequence_dims=tiny.SEQUENCE_DIMS, **options)
-    assert not batch.frames["audio"].any()
-    plain_buckets = make_buckets(dialogues, **options)
-    assert all(b.data.sequences == b.data.frames == {} for b in plain_buckets.values())
+    dialogues = [*plain, hidden, without]
+    sequences = longest(dialogues, tiny.SEQUENCE_DIMS)
+    t = max(len(s) for d in dialogues for s in d.sequences.get("audio", ()))
+    assert sequences == {"audio": (t, 3)}
+    assert longest([without], tiny.SEQUENCE_DIMS) == {"audio": (1, 3)}
+    flat = flatten(dialogues, dims=tiny.DIMS, sequences=sequences)
+    frames = flat.frames["audio"]
+    assert flat.sequences["audio"].shape == (len(flat.mask), t, 3)
+    assert flat.sequences["audio"].dtype == np.float16
+    assert not flat.sequences["audio"][~frames].any()
+    for u, sequence in enumerate(s for d in plain for s in d.sequences["audio"]):
+        np.testing.assert_array_equal(flat.sequences["audio"][u][frames[u]], sequence)
+        assert frames[u].tolist() == [k < len(sequence) for k in range(t)]
+    assert not frames[15:].any()
+    plain_flat = flatten(dialogues, dims=tiny.DIMS, sequences={})
+    assert plain_flat.sequences == plain_flat.frames == {}
 
 
 def test_speakers_are_numbered_by_who_spoke_first():
     d = tiny.dialogues([6])[0]
-    batch = collate([d], dims={}, length=8)
     same = np.array(d.speakers)[:, None] == np.array(d.speakers)
-    numbers = batch.speaker[0, :6]
+    numbers = flatten([d], dims={}, sequences={}).speaker[:6]
     np.testing.assert_array_equal(numbers[:, None] == numbers, same)
     assert numbers[0] == 0
 
 
 @pytest.mark.parametrize("budget", [1, 16, 64, 1000])
-def test_every_dialogue_comes_once_an_epoch(budget):
-    lengths = [3, 9, 4, 30, 8, 1, 2, 9, 9, 17]
-    buckets = make_buckets(tiny.dialogues(lengths), dims=tiny.DIMS, batch_utterances=budget)
-    plan = training_plan(buckets, seeds=[0, 1], epoch=3)
-    assert len(plan) == steps_per_epoch(buckets)
+def test_every_dialogue_comes_once(budget):
+    plan, n = Plan(LENGTHS, batch_utterances=budget), sum(LENGTHS)
+    pieces = plan.epoch(3, seeds=[0, 1])
+    assert sum(map(len, pieces)) == plan.steps
     for seed in range(2):
-        seen = []
-        for length, rows in plan:
-            positions = buckets[length].positions
-            seen += [positions[r] for r in rows[seed] if r < len(positions)]
-        assert sorted(seen) == list(range(len(lengths)))
-    found = [
-        p
-        for _, positions in evaluation_batches(tiny.dialogues(lengths), dims={}, batch_utterances=budget)
-        for p in positions
-    ]
-    assert sorted(found) == list(range(len(lengths)))
+        rows = [row for piece in pieces for step in piece for row in step[seed]]
+        assert sorted(dialogues_in(rows, LENGTHS, padding=n)) == list(range(len(LENGTHS)))
+    rows = [row for piece in evaluation_plan(LENGTHS, batch_utterances=budget) for step in piece for row in step]
+    assert sorted(dialogues_in(rows, LENGTHS, padding=n)) == list(range(len(LENGTHS)))
 
 
 def test_a_seeds_order_does_not_depend_on_its_company_and_changes_with_the_epoch():
-    buckets = make_buckets(tiny.dialogues([4] * 20), dims=tiny.DIMS, batch_utterances=8)
-    alone = training_plan(buckets, seeds=[5], epoch=2)
-    together = training_plan(buckets, seeds=[1, 5, 9], epoch=2)
-    for (u, a), (v, b) in zip(alone, together, strict=True):
-        assert u == v
-        np.testing.assert_array_equal(a[0], b[1])
-    other = training_plan(buckets, seeds=[5], epoch=3)
-    assert any((a != b).any() for (_, a), (_, b) in zip(alone, other, strict=True))
+    plan = Plan([4] * 20 + [40] * 3, batch_utterances=8)
+    alone, together = plan.epoch(2, seeds=[5]), plan.epoch(2, seeds=[1, 5, 9])
+    for a, b in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(a[:, 0], b[:, 1])
+    assert len({index.shape[-1] for index in alone[:7]}) == 2  # the widths come mixed
+    other = Plan([4] * 20, batch_utterances=8)
+    assert (other.epoch(2, seeds=[5])[0] != other.epoch(3, seeds=[5])[0]).any()
 
 
 def test_views_stand_in_for_their_dialogues():
-    dialogues, views = tiny.dialogues([4] * 9), [tiny.dialogues([4] * 9, seed=s) for s in (1, 2)]
-    bucket = make_buckets(dialogues, dims=tiny.DIMS, batch_utterances=16, views=views)[4]
-    for v, source in enumerate([dialogues, *views]):
-        for i, d in enumerate(source):
-            np.testing.assert_array_equal(bucket.data.features["text"][9 * v + i], d.values["text"])
-    assert not bucket.data.mask[-1].any()
-    drawn = []
+    plan, drawn = Plan([4] * 9, batch_utterances=16, views=2), []
     for epoch in range(60):
-        rows = np.concatenate([r[0] for _, r in training_plan({4: bucket}, seeds=[0], epoch=epoch)])
-        rows = rows[rows < 27]
-        assert sorted(rows % 9) == list(range(9))  # each dialogue once
-        drawn += (rows // 9).tolist()
+        (index,) = plan.epoch(epoch, seeds=[0])
+        dialogues = dialogues_in(index.reshape(-1, 4), [4] * 27, padding=108)
+        assert sorted(i % 9 for i in dialogues) == list(range(9))  # each dialogue once
+        drawn += [i // 9 for i in dialogues]
     np.testing.assert_allclose(np.bincount(drawn) / len(drawn), 1 / 3, atol=0.06)
 
 
-def test_a_weighted_plan_has_whole_batches_and_a_fixed_length():
-    dialogues = tiny.dialogues([4] * 13 + [11] * 2)
-    weights = np.r_[np.ones(12), 0, 2, 0]
-    buckets = make_buckets(dialogues, dims=tiny.DIMS, batch_utterances=16, weights=weights)
-    for epoch in range(20):
-        plan = training_plan(buckets, seeds=[0, 1], epoch=epoch)
-        assert len(plan) == steps_per_epoch(buckets)
-        for length, rows in plan:
-            assert rows.max() < len(buckets[length].positions)  # no padding rows
-            assert (weights[buckets[length].positions[rows]] > 0).all()
-    assert min(b.draws for b in buckets.values()) > 0
+def test_a_weighted_plan_draws_by_the_weights():
+    lengths, weights = [4] * 13 + [11] * 2, np.r_[np.ones(12), 0, 2, 0]
+    plan, drawn, epochs = Plan(lengths, batch_utterances=16, weights=weights), np.zeros(15), 200
+    for epoch in range(epochs):
+        pieces = plan.epoch(epoch, seeds=[0, 1])
+        assert sum(map(len, pieces)) == plan.steps
+        rows = [row for piece in pieces for step in piece for row in step[1]]
+        drawn += np.bincount(dialogues_in(rows, lengths, padding=74), minlength=15)
+    assert (drawn[weights == 0] == 0).all()
+    np.testing.assert_allclose(drawn / epochs, plan.expected_draws(), atol=0.3)
+    np.testing.assert_allclose(plan.expected_draws() / 15, weights / weights.sum(), atol=0.02)
 
 
-def test_batches_of_one_bucket_have_one_shape():
-    dialogues = tiny.dialogues([4] * 7)
-    shapes = {b.mask.shape for b, _ in evaluation_batches(dialogues, dims={}, batch_utterances=16)}
-    assert shapes == {(4, 4)}
-    ((batch, _),) = evaluation_batches(dialogues[:1], dims={}, batch_utterances=256)
-    assert batch.mask.shape == (1, 4)  # a single dialogue is not padded to a full batch
+def test_a_single_dialogue_is_not_padded_to_a_full_batch():
+    (index,) = evaluation_plan([4], batch_utterances=256)
+    assert index.shape == (1, 1, 4)
+    shapes = {i.shape for i in evaluation_plan([4] * 7, batch_utterances=16)}
+    assert shapes == {(2, 4, 4)}

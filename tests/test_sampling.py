@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import tiny
 
-from jmer.batches import make_buckets, training_plan
+from jmer.batches import Plan
 from jmer.sampling import CLASS_WEIGHTS, class_counts, class_weights, dialogue_weights, expected_shares
+from jmer.types import UNLABELLED
 
 
 def test_counts_leave_out_the_unlabelled():
@@ -34,12 +35,13 @@ def test_expected_shares_are_those_that_the_plan_draws(scheme):
         d.labels[(d.labels == 2) & (rng.random(len(d)) < 0.9)] = 0
     counts = class_counts(dialogues, num_classes=3)
     weights = dialogue_weights(counts, scheme=scheme)
-    buckets = make_buckets(dialogues, dims=tiny.DIMS, batch_utterances=32, weights=weights)
-    drawn = np.zeros(3)
+    plan = Plan([len(d) for d in dialogues], batch_utterances=32, weights=weights)
+    labels, drawn = np.concatenate([d.labels for d in dialogues]), np.zeros(3)
     for epoch in range(100):
-        for length, rows in training_plan(buckets, seeds=[0], epoch=epoch):
-            drawn += counts[buckets[length].positions[rows[0]]].sum(axis=0)
-    expected = expected_shares(buckets, counts)
+        for index in plan.epoch(epoch, seeds=[0]):
+            seen = labels[index[index < len(labels)]]
+            drawn += np.bincount(seen[seen != UNLABELLED], minlength=3)
+    expected = expected_shares(plan, counts)
     np.testing.assert_allclose(expected.sum(), 1)
     np.testing.assert_allclose(drawn / drawn.sum(), expected, atol=0.01)
     plain = counts.sum(axis=0) / counts.sum()
@@ -50,5 +52,5 @@ def test_without_a_sampler_the_shares_are_those_of_the_split():
     dialogues = tiny.dialogues([3, 9, 4, 5, 8])
     counts = class_counts(dialogues, num_classes=3)
     assert (dialogue_weights(counts, scheme="none") == 1).all()
-    buckets = make_buckets(dialogues, dims=tiny.DIMS, batch_utterances=32)
-    np.testing.assert_allclose(expected_shares(buckets, counts), counts.sum(axis=0) / counts.sum())
+    plan = Plan([len(d) for d in dialogues], batch_utterances=32)
+    np.testing.assert_allclose(expected_shares(plan, counts), counts.sum(axis=0) / counts.sum())

@@ -1,17 +1,19 @@
 """Small datasets and models for tests."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
 import numpy as np
 
 from jmer import pack
+from jmer.batches import flatten, gather
 from jmer.config import Config, base
 from jmer.nn.model import Model
 from jmer.nn.speaker_graph import GraphOptions
-from jmer.types import UNLABELLED, Features
+from jmer.types import UNLABELLED, Batch, Features
 
 DIMS = {"text": 6, "audio": 5, "video": 4}
 SEQUENCE_DIMS = {"audio": 3}
@@ -71,6 +73,27 @@ def dialogue(length: int, rng: np.random.Generator, *, name: str = "d0", speaker
 def dialogues(lengths: Sequence[int], *, seed: int = 0) -> list[Features]:
     rng = np.random.default_rng(seed)
     return [dialogue(n, rng, name=f"d{i}") for i, n in enumerate(lengths)]
+
+
+def batch(
+    dialogues: Sequence[Features],
+    *,
+    dims: Mapping[str, int] = MappingProxyType(DIMS),
+    sequences: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+    length: int = 8,
+    rows: int | None = None,
+    packed: bool = False,
+) -> Batch:
+    """Dialogues padded to `[rows, length]`, one a row or, packed, as many as fit; sequences: modality -> (T, D')."""
+    lengths = [len(d) for d in dialogues]
+    index = np.full((len(lengths) if rows is None else rows, length), sum(lengths), np.int32)
+    row, column = 0, 0
+    for n, end in zip(lengths, np.cumsum(lengths), strict=True):
+        if column and (not packed or column + n > length):
+            row, column = row + 1, 0
+        index[row, column : column + n] = np.arange(end - n, end)
+        column += n
+    return gather(flatten(dialogues, dims=dims, sequences=sequences), index)
 
 
 def write_dataset(out: Path, **options) -> Path:

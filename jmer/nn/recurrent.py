@@ -17,7 +17,7 @@ class GRU(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, dialogue: jax.Array) -> jax.Array:
-        """`x [B, U, D]`; `mask`, `dialogue`: `[B, U]`, the states begin anew where the number of the dialogue changes."""
+        """`x [B, U, D]`; `mask`, `dialogue`: `[B, U]`, states begin anew where the dialogue's number changes."""
         b, u, d = x.shape
         chex.assert_shape((mask, dialogue), (b, u))
         h, k = self.hidden, 2 if self.bidirectional else 1

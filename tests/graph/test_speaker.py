@@ -9,12 +9,13 @@ from jmer.graph import Edges, adjacency, drop_edge, drop_node, parts, relation_n
 
 
 def random_dialogues(streams):
-    """Nodes `[3, 7, M, 2]` of dialogues of 7, 4 and 0 utterances, some not present, and their speakers."""
+    """Nodes `[3, 7, M, 2]` of rows of 7, 4 and 0 utterances, some not present, their dialogues and their speakers."""
     rng = np.random.default_rng(0)
     mask = np.arange(7) < np.array([7, 4, 0])[:, None]
     present = mask[..., None] & (rng.random((3, 7, streams)) < (1 if streams == 1 else 0.7))
     speaker = np.where(mask, rng.integers(3, size=(3, 7)), -1).astype(np.int32)
-    return rng.normal(size=(3, 7, streams, 2)).astype(np.float32), present, speaker
+    dialogue = np.array([[1, 1, 1, 2, 2, 2, 2], [1] * 7, [0] * 7], np.int32)
+    return rng.normal(size=(3, 7, streams, 2)).astype(np.float32), present, dialogue, speaker
 
 
 def edges_of(graph):
@@ -30,12 +31,12 @@ def edges_of(graph):
     [(2, 3, 1, ()), (0, 1, 1, ()), (3, 0, 2, ()), (50, 50, 1, (2, 4)), (0, 0, 1, ()), (0, 0, 3, ()), (4, 2, 3, (1,))],
 )
 def test_edges_equal_a_plain_loop(past, future, streams, bins):
-    nodes, present, speaker = random_dialogues(streams)
+    nodes, present, dialogue, speaker = random_dialogues(streams)
     b, u, m, _ = nodes.shape
     names = relation_names(streams=m, distance_bins=bins)
     expected = set()
     for i, to, frm, s, s2 in np.ndindex(b, u, u, m, m):
-        if not (present[i, to, s2] and present[i, frm, s]):
+        if not (present[i, to, s2] and present[i, frm, s]) or dialogue[i, to] != dialogue[i, frm]:
             continue
         if frm == to and s != s2:
             name = f"stream_{s}_to_{s2}"
@@ -50,7 +51,7 @@ def test_edges_equal_a_plain_loop(past, future, streams, bins):
             continue
         expected.add(((i * u + frm) * m + s, (i * u + to) * m + s2, names.index(name)))
     make = jax.jit(functools.partial(speaker_graph, past=past, future=future, distance_bins=bins))
-    graph = make(*map(jnp.array, (nodes, present, speaker)))
+    graph = make(*map(jnp.array, (nodes, present, dialogue, speaker)))
     found = edges_of(graph)
     assert len(found) == len(set(found))
     assert set(found) == expected

@@ -11,7 +11,7 @@ import tiny
 
 from jmer.graph import gfpush, parts, relation_names, speaker_graph
 from jmer.nn import augment
-from jmer.nn.encoders import Attention, CoAttention, Encoder, dialogue_pairs
+from jmer.nn.encoders import Attention, Block, CoAttention, dialogue_pairs
 from jmer.nn.fusion import GatedFusion, LateFusion, drop_modality
 from jmer.nn.graph_layers import GRNN, GFPush
 from jmer.nn.model import merge_specialist
@@ -45,7 +45,7 @@ def graph():
     mask = jnp.array(np.arange(6) < np.array([6, 4, 1])[:, None])
     speaker = jnp.where(mask, jnp.array(rng.integers(2, size=(3, 6)), jnp.int32), -1)
     nodes = jnp.array(rng.normal(size=(3, 6, 1, 4)), jnp.float32)
-    return speaker_graph(nodes, mask[..., None], speaker, past=2, future=3)
+    return speaker_graph(nodes, mask[..., None], jnp.zeros_like(speaker), speaker, past=2, future=3)
 
 
 @pytest.mark.parametrize("bases", [0, 2])
@@ -76,7 +76,8 @@ def test_grnn_equals_its_equations(graph, bases):
 def test_gfpush_layer_mixes_by_the_library_function():
     rng = np.random.default_rng(6)
     nodes, present = rng.normal(size=(2, 6, 1, 4)), np.arange(6) < np.array([6, 4])[:, None]
-    given = jnp.array(nodes, jnp.float32), jnp.array(present)[..., None], jnp.zeros((2, 6), jnp.int32)
+    zeros = jnp.zeros((2, 6), jnp.int32)
+    given = jnp.array(nodes, jnp.float32), jnp.array(present)[..., None], zeros, zeros
     layer = GFPush(5, order=3, alpha=0.3, rmax=0.05, top_k=3, scheme="ppr")
     out, p = run(layer, speaker_graph(*given, past=2, future=2))
     distance = np.abs(np.arange(6)[:, None] - np.arange(6))
@@ -98,7 +99,7 @@ def test_attention_equals_its_equations(causal):
     rng = np.random.default_rng(2)
     x = rng.normal(size=(2, 5, 8))
     mask, speaker = np.arange(5) < np.array([5, 3])[:, None], rng.integers(2, size=(2, 5))
-    pairs = dialogue_pairs(jnp.array(mask), jnp.array(speaker), causal=causal)
+    pairs = dialogue_pairs(jnp.array(mask), jnp.zeros((2, 5), jnp.int32), jnp.array(speaker), causal=causal)
     given = jnp.array(x, jnp.float32)
     out, p = run(Attention(heads=2), given, given, *pairs)
     for b, i in zip(*np.nonzero(mask), strict=True):
@@ -125,7 +126,8 @@ def test_attention_looks_at_distance_not_at_place():
     outs = []
     for features, valid in ((x, mask), later):
         given = jnp.array(features, jnp.float32)
-        pairs = dialogue_pairs(jnp.array(valid), jnp.zeros(valid.shape, jnp.int32), causal=False)
+        zeros = jnp.zeros(valid.shape, jnp.int32)
+        pairs = dialogue_pairs(jnp.array(valid), zeros, zeros, causal=False)
         outs.append(run(Attention(heads=2), given, given, *pairs)[0])
     np.testing.assert_allclose(outs[1][:, 3:], outs[0], atol=1e-5)
 
@@ -137,7 +139,7 @@ def test_co_attention_asks_the_other_modalities_only_where_they_are():
     present = jnp.ones((1, 4, 3), jnp.bool_).at[0, 1, 2].set(False)
 
     def outputs(x, present):
-        return run(CoAttention(2, False, 0.0), x, present, mask, speaker, None)[0]
+        return run(CoAttention(2, False, 0.0), x, present, mask, speaker, speaker, None)[0]
 
     base = outputs(x, present)
     absent = outputs(x.at[0, 1, 2].multiply(-3.0), present)  # nobody asks there, but it asks itself
@@ -151,11 +153,12 @@ def test_co_attention_asks_the_other_modalities_only_where_they_are():
 
 
 def test_a_transformer_block_with_zero_weights_is_the_identity():
-    x, mask, speaker = jnp.ones((1, 3, 8)), jnp.ones((1, 3), jnp.bool_), jnp.zeros((1, 3), jnp.int32)
-    layer = Encoder("transformer", 2, 2, False, 0.0)
-    params = jax.eval_shape(lambda: layer.init(jax.random.key(0), x, mask, speaker, None))
+    x, mask, number = jnp.arange(24.0).reshape(1, 3, 8), jnp.ones((1, 3), jnp.bool_), jnp.zeros((1, 3), jnp.int32)
+    given = x, None, *dialogue_pairs(mask, number, number, causal=False), None
+    layer = Block(2, feed_forward=True, dropout=0.0)
+    params = jax.eval_shape(lambda: layer.init(jax.random.key(0), *given))
     zeros = jax.tree.map(lambda p: jnp.zeros(p.shape), params)
-    np.testing.assert_array_equal(tiny.apply(layer, zeros, x, mask, speaker, None), x)
+    np.testing.assert_array_equal(tiny.apply(layer, zeros, *given), x)
 
 
 def test_gates_sum_to_one_over_the_present_modalities_and_mix_the_candidates():

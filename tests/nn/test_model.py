@@ -7,14 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import tiny
 
-from jmer.batches import collate
 from jmer.labels import SENTIMENTS
 from jmer.losses import classification_loss
 from jmer.nn.speaker_graph import GraphOptions
 from jmer.objective import Objective, specialist_labels
 
 SEQUENCES = {"audio": (6, tiny.SEQUENCE_DIMS["audio"])}
-DATA = collate(tiny.dialogues([6, 3, 5]), dims=tiny.DIMS, sequences=SEQUENCES, length=8)
+DATA = tiny.batch(tiny.dialogues([6, 3, 5]), sequences=SEQUENCES)
 
 
 def random_variables(model):
@@ -28,9 +27,7 @@ def test_who_speaks_matters_to_the_graph_and_to_the_transformer():
         model = tiny.model(**options)
         variables = random_variables(model)
         apply = jax.jit(lambda data, m=model, v=variables: tiny.apply(m, v, data, train=False).logits)
-        merged = collate(
-            [replace(d, speakers=("one",) * len(d)) for d in tiny.dialogues([6, 3, 5])], dims=tiny.DIMS, length=8
-        )
+        merged = tiny.batch([replace(d, speakers=("one",) * len(d)) for d in tiny.dialogues([6, 3, 5])])
         assert np.abs(apply(merged) - apply(DATA)).max() > 1e-3
 
 
@@ -114,6 +111,6 @@ def test_a_dialogue_of_any_length():
     variables = random_variables(model)
     long = tiny.dialogues([200])
     apply = jax.jit(lambda data: tiny.apply(model, variables, data, train=False).logits)
-    a, b = (apply(collate(long, dims=tiny.DIMS, length=n))[0, :200] for n in (256, 200))
+    a, b = (apply(tiny.batch(long, length=n))[0, :200] for n in (256, 200))
     assert np.isfinite(a).all()
     np.testing.assert_allclose(a, b, atol=1e-5)

@@ -124,4 +124,4 @@ def test_gru_equals_pytorch_on_packed_sequences(fixtures, name, bidirectional):
     u = case["x"].shape[1]
     mask = jnp.asarray(np.arange(u) < case["lengths"][:, None])
     layer = GRU(case["out"].shape[-1] // (1 + bidirectional), bidirectional=bidirectional)
-    check(case, gru_params, layer, lambda x: (x, mask))
+    check(case, gru_params, layer, lambda x: (x, mask, jnp.zeros(mask.shape, jnp.int32)))

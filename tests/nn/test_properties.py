@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import tiny
 
-from jmer.batches import collate
 from jmer.config import BIDIRECTIONAL
 from jmer.nn.speaker_graph import GraphOptions
 
@@ -61,9 +60,12 @@ N = len(DIALOGUES[0])
 
 
 def batch(dialogues, *, length=8, rows=4):
-    """Sequences are padded like dialogues: with a longer length, these have more padding too."""
+    """The first dialogue in a row of its own, the others in one.
+
+    Sequences are padded like dialogues: with a longer length, these have more padding too.
+    """
     sequences = {m: (length, d) for m, d in tiny.SEQUENCE_DIMS.items()}
-    return collate(dialogues, dims=tiny.DIMS, sequences=sequences, length=length, rows=rows)
+    return tiny.batch(dialogues, sequences=sequences, length=length, rows=rows, packed=True)
 
 
 def with_masked(data, value):
@@ -118,9 +120,12 @@ def test_properties(choice):
     assert np.isfinite(whole.logits).all()
     assert np.abs(np.diff(whole.logits[0, :N], axis=0)).max() > 1e-3  # the model does say something
     # Other dialogues and their order.
-    alone, turned = apply(batch(DIALOGUES[:1])), apply(batch(DIALOGUES[::-1]))
-    for row in (alone.logits[0], turned.logits[2]):
-        np.testing.assert_allclose(row[:N], whole.logits[0, :N], atol=1e-5)
+    turned = apply(batch(DIALOGUES[::-1]))
+    together = ((0, 0), (1, 0), (1, 3)), ((1, 0), (0, 5), (0, 0))  # rows and columns where the dialogues begin
+    for dialogue, *places in zip(DIALOGUES, *together, strict=True):
+        n, alone = len(dialogue), apply(batch([dialogue])).logits[0]
+        for output, (row, column) in zip((whole, turned), places, strict=True):
+            np.testing.assert_allclose(output.logits[row, column : column + n], alone[:n], atol=1e-5)
     # What stands under a false mask, and what speakers are called.
     same(apply(with_masked(base, np.nan)), whole)
     same(apply(with_masked(base, rng)), whole)
