@@ -39,7 +39,7 @@ def apply(module: nn.Module, variables: Any, *args: Any, **kwargs: Any) -> Any:
 
 def config(dataset: Path, **options) -> Config:
     made = base()
-    small = {"hidden": 8, "heads": 2, "batch_utterances": 32, "epochs": 4, "lr": 1e-2}
+    small = {"hidden": 8, "heads": 2, "batch_utterances": 16, "epochs": 4, "lr": 1e-2}
     for name, value in ({"dataset": str(dataset)} | small | options).items():
         made[name] = value
     return made
