@@ -33,6 +33,7 @@ def base() -> Config:
     config.learn_graph_weight = False  # lambda is trained, from that value; metrics.jsonl tells it
     config.past = 10  # the speaker graph's window, in utterances
     config.future = 10
+    config.graph_form = "auto"  # dense, banded or segments: how it is computed, with one result; auto: as is quickest
     config.distance_bins = ""  # relations also by distance: 2,5 for 1 to 2, 3 to 5 and beyond
     config.bases = 0  # of the relations' weights in rgcn and grnn; 0: a free matrix a relation
     config.gfpush = ConfigDict({"order": 4, "alpha": 0.2, "rmax": 0.0, "top_k": 0, "scheme": "ppr"})  # or avg, single
@@ -98,6 +99,7 @@ _ONE_OF = {
     "encoder": ("none", "gru", "transformer", *BIDIRECTIONAL),
     "fusion": ("early", "gated", "late", "hybrid"),
     "graph_nodes": ("utterance", "modality"),
+    "graph_form": ("auto", "dense", "banded", "segments"),
     "gfpush.scheme": ("ppr", "avg", "single"),
     "class_weights": _SCHEMES,
     "sampler": _SCHEMES,

@@ -35,6 +35,7 @@ def main(argv: Sequence[str]) -> int:
         "--with", dest="others", type=Path, action="append", default=[], help="another run that votes too; repeatable"
     )
     args = cli.parse(parser, argv)
+    runs.keep_compiled()
     members = [runs.load(workdir) for workdir in (args.workdir, *args.others)]
     dataset = pack.load(args.dataset or Path(members[0].config.dataset))
     evaluate(members, dataset, args.split, vote=args.vote or bool(args.others))

@@ -29,6 +29,7 @@ from ml_collections import ConfigDict
 from jmer.checkpoint import Checkpoints
 from jmer.config import Config, graph_layers, names_in
 from jmer.errors import UserError
+from jmer.features.cache import default_root
 from jmer.nn.model import Model
 from jmer.nn.speaker_graph import GraphOptions
 from jmer.objective import Objective
@@ -66,6 +67,12 @@ class Run:
         return seeds_of(self.config)
 
 
+def keep_compiled() -> None:
+    """Keeps compiled programs in the cache folder, for the next process; a folder that JAX was told of comes first."""
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(default_root() / "xla"))
+
+
 def seeds_of(config: Config) -> tuple[int, ...]:
     """Returns the seeds that a config trains."""
     return tuple(range(config.seed, config.seed + config.seeds))
@@ -80,6 +87,7 @@ def make_model(
         layers=layers,
         past=config.past,
         future=config.future,
+        form=config.graph_form,
         distance_bins=tuple(map(int, names_in(config.distance_bins))),
         heads=config.heads,
         bases=config.bases,

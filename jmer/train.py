@@ -31,6 +31,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--workdir", type=Path, help="run directory; default runs/NAME, NAME that of the config file")
     args = cli.parse(parser, argv, config=True)
     workdir = args.workdir or Path("runs") / args.config_name
+    runs.keep_compiled()
     if not args.config.dataset:
         args.config.dataset = str(extract.sample_dataset())
     train(args.config, workdir)

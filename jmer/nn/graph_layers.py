@@ -1,15 +1,14 @@
-"""Message passing layers over jraph graphs whose edges are `jmer.graph.Edges`.
+"""Message passing layers over a `jmer.graph.Graph`, in whatever form: `[B, U, M, D] -> [B, U, M, D']`.
 
-Masked edges carry nothing. Layers read `graph.nodes` `[N, D]` and return new nodes `[N, D']`.
+Edges that its mask leaves out carry nothing.
 """
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import jraph
 
-from jmer.graph import adjacency, parts, propagation
+from jmer.graph import Graph, propagation
 
 
 class _Relational(nn.Module):
@@ -31,17 +30,11 @@ class _Relational(nn.Module):
         mixture = self.param("coefficients", nn.initializers.glorot_uniform(), (self.num_relations, self.num_bases))
         return jnp.einsum("rk,kdf->rdf", mixture, bases)
 
-    def messages(self, graph: jraph.GraphsTuple, w: jax.Array) -> jax.Array:
-        """sum_r mean_{j in N_r(i)} W_r x_j: `[N, features]`."""
-        x, edges, senders, receivers = parts(graph)
-        n, d = x.shape
+    def messages(self, graph: Graph, x: jax.Array, w: jax.Array) -> jax.Array:
+        """sum_r mean_{j in N_r(i)} W_r x_j."""
         # Aggregate first: R sums of D features cost less than a product for each edge.
-        segment = receivers * self.num_relations + edges.relation
-        weight = edges.mask.astype(x.dtype)
-        total = jraph.segment_sum(x[senders] * weight[:, None], segment, n * self.num_relations)
-        count = jraph.segment_sum(weight, segment, n * self.num_relations)
-        mean = (total / jnp.maximum(count, 1)[:, None]).reshape(n, self.num_relations * d)
-        return mean @ w.reshape(self.num_relations * d, self.features)
+        mean = graph.mean(x, self.num_relations)
+        return mean.reshape(*x.shape[:-1], -1) @ w.reshape(-1, self.features)
 
 
 class RGCN(_Relational):
@@ -51,9 +44,8 @@ class RGCN(_Relational):
     """
 
     @nn.compact
-    def __call__(self, graph: jraph.GraphsTuple) -> jax.Array:
-        x = parts(graph)[0]
-        return nn.Dense(self.features, name="root")(x) + self.messages(graph, self.weights(x.shape[-1]))
+    def __call__(self, graph: Graph, x: jax.Array) -> jax.Array:
+        return nn.Dense(self.features, name="root")(x) + self.messages(graph, x, self.weights(x.shape[-1]))
 
 
 class GRNN(_Relational):
@@ -65,12 +57,11 @@ class GRNN(_Relational):
     updates: int = 2
 
     @nn.compact
-    def __call__(self, graph: jraph.GraphsTuple) -> jax.Array:
-        x = parts(graph)[0]
-        chex.assert_axis_dimension(x, 1, self.features)  # the node is the state
+    def __call__(self, graph: Graph, x: jax.Array) -> jax.Array:
+        chex.assert_axis_dimension(x, -1, self.features)  # the node is the state
         w, cell = self.weights(self.features), nn.GRUCell(self.features, name="cell")
         for _ in range(self.updates):
-            x, _ = cell(x, self.messages(graph._replace(nodes=x), w))
+            x, _ = cell(x, self.messages(graph, x, w))
         return x
 
 
@@ -89,31 +80,19 @@ class GAT(nn.Module):
     negative_slope: float = 0.2
 
     @nn.compact
-    def __call__(self, graph: jraph.GraphsTuple) -> jax.Array:
-        x, edges, senders, receivers = parts(graph)
-        n = x.shape[0]
+    def __call__(self, graph: Graph, x: jax.Array) -> jax.Array:
+        *nodes, _ = x.shape
         per_head = self.features // self.heads
-        projected = nn.Dense(self.features, use_bias=False, name="project")(x).reshape(n, self.heads, per_head)
+        projected = nn.Dense(self.features, use_bias=False, name="project")(x).reshape(*nodes, self.heads, per_head)
         a_send = self.param("a_send", nn.initializers.glorot_uniform(), (self.heads, per_head))
         a_receive = self.param("a_receive", nn.initializers.glorot_uniform(), (self.heads, per_head))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-
-        # Every node sends to itself, padding too: no softmax is over an empty set (where jraph's would be NaN).
-        loops = jnp.arange(n, dtype=receivers.dtype)
-        senders = jnp.concatenate([senders, loops])
-        receivers = jnp.concatenate([receivers, loops])
-        mask = jnp.concatenate([edges.mask, jnp.ones((n,), jnp.bool_)])
-
-        from_sender = jnp.einsum("nhd,hd->nh", projected, a_send)
-        from_receiver = jnp.einsum("nhd,hd->nh", projected, a_receive)
-        logits = from_sender[senders] + from_receiver[receivers]
+        by_relation = jnp.zeros((1, self.heads), x.dtype)
         if self.num_relations:
-            a_relation = self.param("a_relation", nn.initializers.zeros_init(), (self.num_relations + 1, self.heads))
-            logits += a_relation[jnp.concatenate([edges.relation, jnp.full((n,), self.num_relations, jnp.int32)])]
-        logits = jnp.where(mask[:, None], nn.leaky_relu(logits, self.negative_slope), jnp.finfo(x.dtype).min)
-        attention = jnp.asarray(jraph.segment_softmax(logits, receivers, n))
-        out = jraph.segment_sum(projected[senders] * attention[:, :, None], receivers, n)
-        return out.reshape(n, self.features) + bias[None]
+            by_relation = self.param("a_relation", nn.initializers.zeros_init(), (self.num_relations + 1, self.heads))
+        sent, received = (jnp.einsum("bumhd,hd->bumh", projected, a) for a in (a_send, a_receive))
+        out = graph.attend(projected, sent, received, by_relation, slope=self.negative_slope)
+        return out.reshape(*nodes, self.features) + jnp.broadcast_to(bias, (*nodes, self.features))
 
 
 class GFPush(nn.Module):
@@ -130,11 +109,11 @@ class GFPush(nn.Module):
     scheme: str
 
     @nn.compact
-    def __call__(self, graph: jraph.GraphsTuple) -> jax.Array:
-        joined = adjacency(graph)
-        b, v, _ = joined.shape
+    def __call__(self, graph: Graph, x: jax.Array) -> jax.Array:
+        b, u, m, d = x.shape
         weights = propagation(
-            joined, order=self.order, alpha=self.alpha, rmax=self.rmax, top_k=self.top_k or None, scheme=self.scheme
-        )
-        mixed = jnp.einsum("bij,bjd->bid", weights, parts(graph)[0].reshape(b, v, -1))
-        return nn.Dense(self.features, name="out")(mixed.reshape(b * v, -1))
+            graph.adjacency().astype(x.dtype), order=self.order, alpha=self.alpha, rmax=self.rmax,
+            top_k=self.top_k or None, scheme=self.scheme,
+        )  # fmt: skip
+        mixed = jnp.einsum("bij,bjd->bid", weights, x.reshape(b, u * m, d))
+        return nn.Dense(self.features, name="out")(mixed).reshape(b, u, m, self.features)

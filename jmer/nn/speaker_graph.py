@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import flax.linen as nn
 import jax
 
-from jmer.graph import drop_edge, drop_node, parts, relation_names, speaker_graph
+from jmer.graph import drop_edge, drop_node, relation_names, speaker_graph
 from jmer.masks import Draws
 from jmer.nn.graph_layers import GAT, GRNN, RGCN, GFPush
 
@@ -15,7 +15,7 @@ class GraphOptions:
     """How a speaker graph is made and what runs over it.
 
     layers: any of `rgcn`, `gat`, `grnn` and `gfpush`, in the order they are applied.
-    past, future, distance_bins: of `jmer.graph.speaker_graph`.
+    past, future, distance_bins, form: of `jmer.graph.speaker_graph`.
     bases: of the relational layers' weights; 0: a free matrix a relation.
     order, alpha, rmax, top_k, scheme: of `GFPush`.
     drop_node, drop_edge: rates in training.
@@ -34,6 +34,7 @@ class GraphOptions:
     scheme: str = "ppr"
     drop_node: float = 0.0
     drop_edge: float = 0.0
+    form: str = "auto"
 
 
 class SpeakerGraph(nn.Module):
@@ -46,19 +47,19 @@ class SpeakerGraph(nn.Module):
         self, x: jax.Array, present: jax.Array, dialogue: jax.Array, speaker: jax.Array, draws: Draws | None
     ) -> jax.Array:
         o = self.options
-        *_, m, d = x.shape
+        m, d = x.shape[2:]
         if draws and o.drop_node:
             x = drop_node(draws.key(), x, rate=o.drop_node)
         graph = speaker_graph(
-            x, present, dialogue, speaker, past=o.past, future=o.future, distance_bins=o.distance_bins
+            present, dialogue, speaker, past=o.past, future=o.future, distance_bins=o.distance_bins, form=o.form
         )
         if draws and o.drop_edge:
-            graph = graph._replace(edges=drop_edge(draws.key(), parts(graph)[1], rate=o.drop_edge))
+            graph = drop_edge(draws.key(), graph, rate=o.drop_edge)
         relations = len(relation_names(streams=m, distance_bins=o.distance_bins))
         for i, kind in enumerate(o.layers):
             name = f"{kind}_{i}"
             if i:
-                graph = graph._replace(nodes=nn.relu(nn.LayerNorm(name=f"norm_{i}")(parts(graph)[0])))
+                x = nn.relu(nn.LayerNorm(name=f"norm_{i}")(x))
             if kind == "rgcn":
                 layer = RGCN(d, relations, o.bases, name=name)
             elif kind == "gat":
@@ -69,5 +70,5 @@ class SpeakerGraph(nn.Module):
                 layer = GFPush(d, o.order, o.alpha, o.rmax, o.top_k, o.scheme, name=name)
             else:
                 raise ValueError(f"graph layer '{kind}'; expected rgcn, gat, grnn or gfpush")
-            graph = graph._replace(nodes=layer(graph))
-        return parts(graph)[0].reshape(x.shape)
+            x = layer(graph, x)
+        return x

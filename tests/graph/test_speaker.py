@@ -5,34 +5,50 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jmer.graph import Edges, adjacency, drop_edge, drop_node, parts, relation_names, speaker_graph
+from jmer.graph import FORMS, Segments, drop_edge, drop_node, relation_names, speaker_graph
+from jmer.graph.forms import Banded, Dense
+
+CASES = [
+    (2, 3, 1, ()),
+    (0, 1, 1, ()),
+    (3, 0, 2, ()),
+    (50, 50, 1, (2, 4)),
+    (0, 0, 1, ()),
+    (0, 0, 3, ()),
+    (4, 2, 3, (1,)),
+]
 
 
 def random_dialogues(streams):
-    """Nodes `[3, 7, M, 2]` of rows of 7, 4 and 0 utterances, some not present, their dialogues and their speakers."""
+    """Rows of 7, 4 and 0 utterances, some not present in some of M streams, their dialogues and their speakers."""
     rng = np.random.default_rng(0)
     mask = np.arange(7) < np.array([7, 4, 0])[:, None]
     present = mask[..., None] & (rng.random((3, 7, streams)) < (1 if streams == 1 else 0.7))
-    speaker = np.where(mask, rng.integers(3, size=(3, 7)), -1).astype(np.int32)
     dialogue = np.array([[1, 1, 1, 2, 2, 2, 2], [1] * 7, [0] * 7], np.int32)
-    return rng.normal(size=(3, 7, streams, 2)).astype(np.float32), present, dialogue, speaker
+    speaker = np.where(mask, rng.integers(3, size=(3, 7)), -1).astype(np.int32)
+    return tuple(map(jnp.array, (present, dialogue, speaker)))
 
 
-def edges_of(graph):
-    """(sender, receiver, relation) of every edge."""
-    _, edges, senders, receivers = parts(graph)
-    keep = np.asarray(edges.mask)
-    columns = (senders, receivers, edges.relation)
+def edges_of(graph, shape):
+    """(sender, receiver, relation) of every edge, nodes numbered over all rows."""
+    if isinstance(graph, Dense):
+        row, receiver, sender = np.nonzero(graph.mask)
+        first = row * shape[1] * shape[2]
+        return list(
+            zip(first + sender, first + receiver, np.asarray(graph.relation)[row, receiver, sender], strict=True)
+        )
+    if isinstance(graph, Banded):
+        graph = Segments.of(graph)
+    keep = np.asarray(graph.mask)
+    columns = (graph.senders, graph.receivers, graph.relation)
     return list(zip(*(np.asarray(c)[keep].tolist() for c in columns), strict=True))
 
 
-@pytest.mark.parametrize(
-    ("past", "future", "streams", "bins"),
-    [(2, 3, 1, ()), (0, 1, 1, ()), (3, 0, 2, ()), (50, 50, 1, (2, 4)), (0, 0, 1, ()), (0, 0, 3, ()), (4, 2, 3, (1,))],
-)
-def test_edges_equal_a_plain_loop(past, future, streams, bins):
-    nodes, present, dialogue, speaker = random_dialogues(streams)
-    b, u, m, _ = nodes.shape
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("past", "future", "streams", "bins"), CASES)
+def test_edges_equal_a_plain_loop(past, future, streams, bins, form):
+    present, dialogue, speaker = given = random_dialogues(streams)
+    b, u, m = present.shape
     names = relation_names(streams=m, distance_bins=bins)
     expected = set()
     for i, to, frm, s, s2 in np.ndindex(b, u, u, m, m):
@@ -50,20 +66,43 @@ def test_edges_equal_a_plain_loop(past, future, streams, bins):
         else:
             continue
         expected.add(((i * u + frm) * m + s, (i * u + to) * m + s2, names.index(name)))
-    make = jax.jit(functools.partial(speaker_graph, past=past, future=future, distance_bins=bins))
-    graph = make(*map(jnp.array, (nodes, present, dialogue, speaker)))
-    found = edges_of(graph)
+    graph = speaker_graph(*given, past=past, future=future, distance_bins=bins, form=form)
+    found = edges_of(graph, (b, u, m))
     assert len(found) == len(set(found))
     assert set(found) == expected
-    assert np.sum(graph.n_edge) == parts(graph)[1].mask.size
-    np.testing.assert_array_equal(parts(graph)[0], nodes.reshape(-1, 2))
-
-    dense = np.zeros((b * u * m, b * u * m))
+    dense = np.zeros((b * u * m, b * u * m), np.bool_)
     for frm, to, _ in expected:
-        dense[to, frm] = 1
+        dense[to, frm] = True
     v = u * m
     blocks = np.stack([dense[i * v : (i + 1) * v, i * v : (i + 1) * v] for i in range(b)])
-    np.testing.assert_array_equal(jax.jit(adjacency)(graph), blocks)
+    np.testing.assert_array_equal(jax.jit(lambda graph=graph: graph.adjacency())(), blocks)
+
+
+@pytest.mark.parametrize(("past", "future", "streams", "bins"), CASES)
+def test_all_forms_give_the_same_and_have_the_same_gradients(past, future, streams, bins):
+    present, *_ = given = random_dialogues(streams)
+    relations, rng = len(relation_names(streams=streams, distance_bins=bins)), np.random.default_rng(1)
+    x = jnp.array(rng.normal(size=(*present.shape, 2, 4)), jnp.float32)
+    scores = jnp.array(rng.normal(size=(2, *present.shape, 2)), jnp.float32)
+    by_relation = jnp.array(rng.normal(size=(relations + 1, 2)), jnp.float32)
+
+    @functools.partial(jax.jit, static_argnames="form")
+    def run(x, scores, by_relation, *, form):
+        graph = speaker_graph(*given, past=past, future=future, distance_bins=bins, form=form)
+
+        def outputs(x, scores, by_relation):
+            mean = graph.mean(x.reshape(*present.shape, 8), relations)
+            return mean, graph.attend(x, *scores, by_relation, slope=0.2)
+
+        def loss(*args):
+            mean, attended = outputs(*args)
+            return (mean**2).sum() + (attended**3).sum()
+
+        return outputs(x, scores, by_relation), jax.grad(loss, argnums=(0, 1, 2))(x, scores, by_relation)
+
+    reference, *others = (run(x, scores, by_relation, form=form) for form in FORMS)
+    for other in others:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), reference, other)
 
 
 def test_relations_have_one_name_each():
@@ -83,7 +122,7 @@ def test_drop_node_drops_whole_rows_and_keeps_the_expectation():
 
 
 def test_drop_edge_removes_its_share_and_adds_none():
-    there = jnp.arange(10_000) % 4 > 0
-    edges = drop_edge(jax.random.key(0), Edges(jnp.zeros(10_000, jnp.int32), there), rate=0.2)
-    assert not (edges.mask & ~there).any()
-    np.testing.assert_allclose(edges.mask.sum() / there.sum(), 0.8, atol=0.02)
+    there = (jnp.arange(10_000) % 4 > 0).reshape(1, 100, 100)
+    graph = drop_edge(jax.random.key(0), Dense(jnp.zeros(there.shape, jnp.int32), there), rate=0.2)
+    assert not (graph.mask & ~there).any()
+    np.testing.assert_allclose(graph.mask.sum() / there.sum(), 0.8, atol=0.02)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
-from jmer.graph import gfpush, parts, relation_names, speaker_graph
+from jmer.graph import Segments, gfpush, relation_names, speaker_graph
 from jmer.nn import augment
 from jmer.nn.encoders import Attention, Block, CoAttention, dialogue_pairs
 from jmer.nn.fusion import GatedFusion, LateFusion, drop_modality
@@ -45,18 +45,19 @@ def graph():
     mask = jnp.array(np.arange(6) < np.array([6, 4, 1])[:, None])
     speaker = jnp.where(mask, jnp.array(rng.integers(2, size=(3, 6)), jnp.int32), -1)
     nodes = jnp.array(rng.normal(size=(3, 6, 1, 4)), jnp.float32)
-    return speaker_graph(nodes, mask[..., None], jnp.zeros_like(speaker), speaker, past=2, future=3)
+    given = mask[..., None], jnp.zeros_like(speaker), speaker
+    return speaker_graph(*given, past=2, future=3, form="segments"), nodes
 
 
 @pytest.mark.parametrize("bases", [0, 2])
 def test_grnn_equals_its_equations(graph, bases):
     relations = len(relation_names())
-    out, p = run(GRNN(4, relations, bases, updates=2), graph)
+    edges, nodes = graph
+    out, p = run(GRNN(4, relations, bases, updates=2), edges, nodes)
     w = np.einsum("rk,kdf->rdf", p["coefficients"], p["bases"]) if bases else p["w"]
-    nodes, edges, senders, receivers = parts(graph)
-    x = np.asarray(nodes, np.float64)
-    keep = np.asarray(edges.mask)
-    triples = [tuple(int(a[i]) for a in (senders, receivers, edges.relation)) for i in np.nonzero(keep)[0]]
+    assert isinstance(edges, Segments)
+    x, columns = np.asarray(nodes, np.float64).reshape(18, 4), (edges.senders, edges.receivers, edges.relation)
+    triples = [tuple(int(a[i]) for a in columns) for i in np.flatnonzero(edges.mask)]
     for _ in range(2):
         new = np.empty_like(x)
         for i, state in enumerate(x):
@@ -70,21 +71,21 @@ def test_grnn_equals_its_equations(graph, bases):
             candidate = np.tanh(dense(message, c["in"]) + reset * dense(state, c["hn"]))
             new[i] = (1 - update) * candidate + update * state
         x = new
-    np.testing.assert_allclose(out, x, atol=1e-5)
+    np.testing.assert_allclose(out.reshape(18, 4), x, atol=1e-5)
 
 
 def test_gfpush_layer_mixes_by_the_library_function():
     rng = np.random.default_rng(6)
     nodes, present = rng.normal(size=(2, 6, 1, 4)), np.arange(6) < np.array([6, 4])[:, None]
     zeros = jnp.zeros((2, 6), jnp.int32)
-    given = jnp.array(nodes, jnp.float32), jnp.array(present)[..., None], zeros, zeros
     layer = GFPush(5, order=3, alpha=0.3, rmax=0.05, top_k=3, scheme="ppr")
-    out, p = run(layer, speaker_graph(*given, past=2, future=2))
+    edges = speaker_graph(jnp.array(present)[..., None], zeros, zeros, past=2, future=2, form="dense")
+    out, p = run(layer, edges, jnp.array(nodes, jnp.float32))
     distance = np.abs(np.arange(6)[:, None] - np.arange(6))
     for b, n in enumerate((6, 4)):
         joined = ((distance > 0) & (distance <= 2))[:n, :n].astype(np.float32)
         weights = np.asarray(gfpush(joined, order=3, alpha=0.3, rmax=0.05, top_k=3))
-        np.testing.assert_allclose(out[6 * b : 6 * b + n], dense(weights @ nodes[b, :n, 0], p["out"]), atol=1e-5)
+        np.testing.assert_allclose(out[b, :n, 0], dense(weights @ nodes[b, :n, 0], p["out"]), atol=1e-5)
 
 
 def rotated(x, position):

@@ -1,0 +1,182 @@
+"""Three forms of one graph, with what layers ask of it: a mean over each relation's neighbours, and attention.
+
+Dense, a matrix over all pairs of a row's nodes: few large products, for dialogues as people have them. Banded, a slot
+for each offset of the window: its work grows with the length and not with the square. Segments, a list of edges for
+jraph: for any graph. All give the same, whatever stands where a mask is False.
+
+Nodes are `[B, U, M, ...]`, V = U * M of them in a row, in that order.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jraph
+
+
+class Dense(NamedTuple):
+    """relation, mask: `[B, V, V]` int32 and bool; row i holds the edges that node i receives."""
+
+    relation: jax.Array
+    mask: jax.Array
+
+    def mean(self, x: jax.Array, relations: int) -> jax.Array:
+        """The mean of x over the neighbours of each relation, zeros without any: `[B, U, M, D] -> [B, U, M, R, D]`."""
+        b, u, m, d = x.shape
+        share = self._by_relation(relations, x.dtype)
+        share = share / jnp.maximum(share.sum(axis=-1, keepdims=True), 1)
+        return jnp.einsum("birj,bjd->bird", share, x.reshape(b, u * m, d)).reshape(b, u, m, relations, d)
+
+    def attend(
+        self, values: jax.Array, sent: jax.Array, received: jax.Array, by_relation: jax.Array, *, slope: float
+    ) -> jax.Array:
+        """Softmax attention over the neighbours and the node itself; Velickovic et al. 2018, equations 3 to 5.
+
+        The logit of an edge is leaky_relu(sent of its sender + received of its receiver + its relation's number).
+
+        values: `[B, U, M, H, D]`; sent, received: `[B, U, M, H]`.
+        by_relation: `[R + 1, H]`, the last for a node itself.
+        """
+        b, u, m, h, d = values.shape
+        v, itself = u * m, jnp.eye(u * m, dtype=jnp.bool_)[None, :, :, None]
+        number = jnp.einsum("birj,rh->bijh", self._by_relation(len(by_relation) - 1, values.dtype), by_relation[:-1])
+        logits = received.reshape(b, v, 1, h) + sent.reshape(b, 1, v, h) + jnp.where(itself, by_relation[-1], number)
+        weights = _softmax(logits, self.mask[..., None] | itself, axis=2, slope=slope)
+        return jnp.einsum("bijh,bjhd->bihd", weights, values.reshape(b, v, h, d)).reshape(values.shape)
+
+    def adjacency(self) -> jax.Array:
+        """`[B, V, V]` bool: row receives from column."""
+        return self.mask
+
+    def _by_relation(self, relations: int, dtype: jnp.dtype) -> jax.Array:
+        """`[B, V, R, V]`, 1 for an edge of that relation."""
+        kinds = jnp.arange(relations, dtype=self.relation.dtype)[:, None]
+        return ((self.relation[:, :, None] == kinds) & self.mask[:, :, None]).astype(dtype)
+
+
+class Window(NamedTuple):
+    """Which slots every node has: one for each offset, then one for each other stream of its utterance.
+
+    offsets: ascending, without 0.
+    streams: M.
+    """
+
+    offsets: tuple[int, ...]
+    streams: int
+
+    def neighbours(self, x: jax.Array) -> jax.Array:
+        """What the slots' senders have: `[B, U, M, ...] -> [B, U, M, K, ...]`; from beyond a row, zeros.
+
+        M may be 1 where the streams have all the same.
+        """
+        u, reach = x.shape[1], max(map(abs, self.offsets), default=0)
+        padded = jnp.pad(x, [(0, 0), (reach, reach)] + [(0, 0)] * (x.ndim - 2))
+        shifted = [padded[:, reach + o : reach + o + u] for o in self.offsets]
+        rolled = [jnp.roll(x, -k, axis=2) for k in range(1, self.streams)]
+        if not shifted and not rolled:
+            return jnp.zeros((*x.shape[:3], 0, *x.shape[3:]), x.dtype)
+        return jnp.stack([*shifted, *rolled], axis=3)
+
+
+class Banded(NamedTuple):
+    """relation, mask: `[B, U, M, K]` int32 and bool, of the edges that a node receives through its slots."""
+
+    window: Window
+    relation: jax.Array
+    mask: jax.Array
+
+    def mean(self, x: jax.Array, relations: int) -> jax.Array:
+        """See `Dense.mean`."""
+        kinds = jnp.arange(relations, dtype=self.relation.dtype)[:, None]
+        share = ((self.relation[..., None, :] == kinds) & self.mask[..., None, :]).astype(x.dtype)
+        share = share / jnp.maximum(share.sum(axis=-1, keepdims=True), 1)
+        return jnp.einsum("bumrk,bumkd->bumrd", share, self.window.neighbours(x))
+
+    def attend(
+        self, values: jax.Array, sent: jax.Array, received: jax.Array, by_relation: jax.Array, *, slope: float
+    ) -> jax.Array:
+        """See `Dense.attend`."""
+        kinds = jnp.arange(len(by_relation) - 1, dtype=self.relation.dtype)
+        each = (self.relation[..., None] == kinds).astype(values.dtype)
+        number = jnp.einsum("bumkr,rh->bumkh", each, by_relation[:-1])
+        logits = received[..., None, :] + self.window.neighbours(sent) + number
+        alone = (received + sent + by_relation[-1])[..., None, :]
+        mask = jnp.concatenate([self.mask, jnp.ones((*self.mask.shape[:3], 1), jnp.bool_)], axis=-1)
+        weights = _softmax(jnp.concatenate([logits, alone], axis=3), mask[..., None], axis=3, slope=slope)
+        others = jnp.einsum("bumkh,bumkhd->bumhd", weights[..., :-1, :], self.window.neighbours(values))
+        return others + weights[..., -1, :, None] * values
+
+    def adjacency(self) -> jax.Array:
+        """See `Dense.adjacency`."""
+        return Segments.of(self).adjacency()
+
+
+class Segments(NamedTuple):
+    """relation, mask, senders, receivers: `[E]`, of nodes numbered over all rows.
+
+    nodes: B, U and M.
+    """
+
+    relation: jax.Array
+    mask: jax.Array
+    senders: jax.Array
+    receivers: jax.Array
+    nodes: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, graph: Banded) -> "Segments":
+        b, u, m, k = graph.mask.shape
+        number = jnp.arange(b * u * m, dtype=jnp.int32).reshape(b, u, m)
+        return cls(
+            graph.relation.reshape(-1),
+            graph.mask.reshape(-1),
+            graph.window.neighbours(number).reshape(-1),
+            jnp.repeat(number.reshape(-1), k),
+            (b, u, m),
+        )
+
+    def mean(self, x: jax.Array, relations: int) -> jax.Array:
+        """See `Dense.mean`."""
+        flat = x.reshape(-1, x.shape[-1])
+        n = len(flat)
+        segment = self.receivers * relations + self.relation
+        weight = self.mask.astype(x.dtype)
+        total = jraph.segment_sum(flat[self.senders] * weight[:, None], segment, n * relations)
+        count = jraph.segment_sum(weight, segment, n * relations)
+        return (total / jnp.maximum(count, 1)[:, None]).reshape(*x.shape[:3], relations, x.shape[-1])
+
+    def attend(
+        self, values: jax.Array, sent: jax.Array, received: jax.Array, by_relation: jax.Array, *, slope: float
+    ) -> jax.Array:
+        """See `Dense.attend`."""
+        h, d = values.shape[-2:]
+        flat, sent, received = values.reshape(-1, h, d), sent.reshape(-1, h), received.reshape(-1, h)
+        n, loops = len(flat), jnp.arange(len(flat), dtype=self.senders.dtype)
+        # Every node sends to itself, padding too: no softmax is over an empty set (where jraph's would be NaN).
+        senders, receivers = jnp.concatenate([self.senders, loops]), jnp.concatenate([self.receivers, loops])
+        mask = jnp.concatenate([self.mask, jnp.ones((n,), jnp.bool_)])
+        itself = jnp.full((n,), len(by_relation) - 1, self.relation.dtype)
+        logits = sent[senders] + received[receivers] + by_relation[jnp.concatenate([self.relation, itself])]
+        logits = jnp.where(mask[:, None], _leaky(logits, slope), jnp.finfo(values.dtype).min)
+        weights = jnp.asarray(jraph.segment_softmax(logits, receivers, n))
+        return jraph.segment_sum(flat[senders] * weights[:, :, None], receivers, n).reshape(values.shape)
+
+    def adjacency(self) -> jax.Array:
+        """See `Dense.adjacency`."""
+        b, u, m = self.nodes
+        v = u * m
+        joined = jnp.zeros((b * v, v), jnp.bool_).at[self.receivers, self.senders % v].max(self.mask)
+        return joined.reshape(b, v, v)
+
+
+Graph = Dense | Banded | Segments
+
+
+def _leaky(x: jax.Array, slope: float) -> jax.Array:
+    return jnp.where(x >= 0, x, slope * x)
+
+
+def _softmax(logits: jax.Array, mask: jax.Array, *, axis: int, slope: float) -> jax.Array:
+    """Over what the mask lets through, after a leaky ReLU; at least one is."""
+    logits = jnp.where(mask, _leaky(logits, slope), jnp.finfo(logits.dtype).min)
+    return jnp.where(mask, jax.nn.softmax(logits, axis=axis), 0)
