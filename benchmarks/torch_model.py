@@ -127,7 +127,11 @@ class Model(nn.Module):
         self.gate = nn.Linear(m * hidden, m * hidden)
         self.graph = {"pyg": Pyg, "dense": Dense}[graph](hidden, heads)
         self.head = nn.Sequential(
-            nn.LayerNorm(hidden, eps=1e-6), nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(0.0), nn.Linear(hidden, classes)
+            nn.LayerNorm(hidden, eps=1e-6),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Dropout(0.0),
+            nn.Linear(hidden, classes),
         )
 
     def forward(self, batch: Batch) -> Tensor:
@@ -153,3 +157,62 @@ def focal_loss(logits: Tensor, label: Tensor, mask: Tensor, *, gamma: float) -> 
     each = -own * (1 - own.exp()).clamp(min=1e-7) ** gamma
     valid = mask & (label >= 0)
     return (each * valid).sum() / valid.sum().clamp(min=1)
+
+
+@torch.no_grad()
+def load(model: Model, params: Mapping[str, np.ndarray]) -> None:
+    """Copies jmer's parameters of one seed, by their paths, such as `encoder/gru/w_in`; every one of the model's is set."""
+    left = dict(model.named_parameters())
+
+    def copy(name: str, value: np.ndarray) -> None:
+        left.pop(name).copy_(torch.from_numpy(np.ascontiguousarray(value)))
+
+    def linear(name: str, path: str, index: tuple = ()) -> None:
+        copy(f"{name}.weight", params[f"{path}/kernel"][index].T)
+        if f"{path}/bias" in params:
+            copy(f"{name}.bias", params[f"{path}/bias"][index])
+
+    def norm(name: str, path: str, index: int) -> None:
+        copy(f"{name}.weight", params[f"{path}/scale"][index])
+        copy(f"{name}.bias", params[f"{path}/bias"][index])
+
+    for m, modality in enumerate(("text", "audio", "video")):
+        linear(f"inputs.{m}", f"{modality}_in")
+        norm(f"norms.{m}", "encoder/norm", m)
+        w_in = np.split(params["encoder/gru/w_in"][m], 2, axis=1)
+        for k, suffix in enumerate(("_l0", "_l0_reverse")):
+            copy(f"grus.{m}.weight_ih{suffix}", w_in[k].T)
+            copy(f"grus.{m}.weight_hh{suffix}", params["encoder/gru/w_rec"][m, k].T)
+            copy(f"grus.{m}.bias_ih{suffix}", params["encoder/gru/b_in"][m, k])
+            copy(f"grus.{m}.bias_hh{suffix}", params["encoder/gru/b_rec"][m, k])
+    copy("candidates", params["fusion/w"])
+    linear("gate", "fusion/gate")
+    norm("graph.norm", "graph/norm_1", 0)
+    w, gat = (
+        params["graph/rgcn_0/w"][0],
+        {k: params[f"graph/gat_1/{k}"][0] for k in ("a_send", "a_receive", "a_relation", "bias")},
+    )
+    if isinstance(model.graph, Pyg):
+        copy("graph.rgcn.weight", w)
+        copy("graph.rgcn.root", params["graph/rgcn_0/root/kernel"][0])
+        copy("graph.rgcn.bias", params["graph/rgcn_0/root/bias"][0])
+        copy("graph.gat.lin.weight", params["graph/gat_1/project/kernel"][0].T)
+        copy("graph.gat.att_src", gat["a_send"][None])
+        copy("graph.gat.att_dst", gat["a_receive"][None])
+        copy("graph.gat.bias", gat["bias"])
+        # An edge's number is att_edge . lin_edge(one-hot); the first unit vector makes it a free number a head.
+        heads, size = gat["a_send"].shape
+        copy("graph.gat.att_edge", np.eye(1, size, dtype=np.float32).repeat(heads, 0)[None])
+        weight = np.zeros((heads, size, RELATIONS + 1), np.float32)
+        weight[:, 0] = gat["a_relation"].T
+        copy("graph.gat.lin_edge.weight", weight.reshape(heads * size, -1))
+    else:
+        copy("graph.w", w.reshape(-1, w.shape[-1]))
+        linear("graph.root", "graph/rgcn_0/root", (0,))
+        linear("graph.project", "graph/gat_1/project", (0,))
+        for name, key in (("send", "a_send"), ("receive", "a_receive"), ("relation", "a_relation"), ("bias", "bias")):
+            copy(f"graph.{name}", gat[key])
+    norm("head.0", "head/norm", 0)
+    linear("head.1", "head/in", (0,))
+    linear("head.4", "head/out", (0,))
+    assert not left, sorted(left)
