@@ -55,9 +55,8 @@ def main(path: str, settings: dict[str, Any]) -> None:
     plan = Plan([len(d) for d in dialogues], batch_utterances=settings["batch_utterances"])
     optimizer = make_optimizer(lr=1e-3, total_steps=10**6, warmup=0.0, weight_decay=0.01, clip_norm=1.0)
     state = steps.init_state(model, optimizer, seeds=seeds)
-    stats = {
-        f"{m}_{name}": np.full(d, float(name == "scale"), np.float32) for m, d in dims.items() for name in steps.STATS
-    }
+    plain = {"mean": 0.0, "scale": 1.0}  # PyTorch's side does not standardise
+    stats = {f"{m}_{name}": np.full(d, plain[name], np.float32) for m, d in dims.items() for name in steps.STATS}
     flat, stats = jax.device_put((flatten(dialogues, dims=dims, sequences={}), stats))
     train_epoch, number = steps.make_train_epoch(model, optimizer, objective), 0
     first = state.params
@@ -80,9 +79,7 @@ def main(path: str, settings: dict[str, Any]) -> None:
         elif line.startswith("check "):
             out = Path(line.removeprefix("check ").strip())
             ends, chosen = np.cumsum(file["lengths"]), np.flatnonzero(file["lengths"] == 9)[:3]
-            batch = gather(
-                jax.device_get(flat), np.stack([np.arange(ends[i] - 9, ends[i]) for i in chosen]).astype(np.int32)
-            )
+            batch = gather(jax.device_get(flat), ends[chosen, None] + np.arange(-9, 0))
             output = model.apply({"params": jax.tree.map(lambda x: x[0], first), "stats": stats}, batch, train=False)
             np.savez(out, logits=np.asarray(output.logits), chosen=chosen)
             print(json.dumps({"written": str(out)}), flush=True)

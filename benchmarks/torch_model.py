@@ -1,7 +1,7 @@
 """jmer's default model as PyTorch users write it, for step_time.py; imports nothing of jmer.
 
-Two ways of the speaker graph: PyTorch Geometric's RGCNConv and GATConv over edges that were built once, and dense masked
-products. Recurrence is `nn.GRU`, over packed sequences or over padded ones. Weights come from jmer's, by name.
+Two ways of the speaker graph: PyTorch Geometric's RGCNConv and GATConv over edges that were built once, and dense
+masked products. Recurrence is `nn.GRU`, over packed sequences or over padded ones. Weights come from jmer's, by name.
 """
 
 # pyright: reportMissingImports=false
@@ -130,7 +130,6 @@ class Model(nn.Module):
             nn.LayerNorm(hidden, eps=1e-6),
             nn.Linear(hidden, hidden),
             nn.ReLU(),
-            nn.Dropout(0.0),
             nn.Linear(hidden, classes),
         )
 
@@ -161,7 +160,7 @@ def focal_loss(logits: Tensor, label: Tensor, mask: Tensor, *, gamma: float) -> 
 
 @torch.no_grad()
 def load(model: Model, params: Mapping[str, np.ndarray]) -> None:
-    """Copies jmer's parameters of one seed, by their paths, such as `encoder/gru/w_in`; every one of the model's is set."""
+    """Sets all parameters to jmer's of one seed, which are named by their paths, such as `encoder/gru/w_in`."""
     left = dict(model.named_parameters())
 
     def copy(name: str, value: np.ndarray) -> None:
@@ -214,5 +213,5 @@ def load(model: Model, params: Mapping[str, np.ndarray]) -> None:
             copy(f"graph.{name}", gat[key])
     norm("head.0", "head/norm", 0)
     linear("head.1", "head/in", (0,))
-    linear("head.4", "head/out", (0,))
+    linear("head.3", "head/out", (0,))
     assert not left, sorted(left)
