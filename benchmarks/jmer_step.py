@@ -47,7 +47,8 @@ def features(file: Any) -> list[Features]:
 def main(path: str, settings: dict[str, Any]) -> None:
     with np.load(path) as stored:
         file = dict(stored)
-    dims, seeds = dict.fromkeys(MODALITIES, file["x"].shape[2]), tuple(range(settings["seeds"]))
+    dims: dict[str, int] = dict.fromkeys(MODALITIES, file["x"].shape[2])
+    seeds = tuple(range(settings["seeds"]))
     dialogues = features(file)
     config = config_of(settings)
     model = runs.make_model(config, dims=dims, sequence_dims={}, labels=LABELS)
@@ -66,8 +67,8 @@ def main(path: str, settings: dict[str, Any]) -> None:
         number += 1
         start = time.perf_counter()
         for index in plan.epoch(number, seeds=seeds):
-            state, loss = train_epoch(state, stats, flat, jax.device_put(index))
-        jax.block_until_ready((state, loss))
+            state, _ = train_epoch(state, stats, flat, jax.device_put(index))
+        jax.block_until_ready(state)
         return time.perf_counter() - start
 
     widths = [(layout.steps, layout.rows, layout.width) for layout in plan.layouts]
@@ -80,8 +81,8 @@ def main(path: str, settings: dict[str, Any]) -> None:
             out = Path(line.removeprefix("check ").strip())
             ends, chosen = np.cumsum(file["lengths"]), np.flatnonzero(file["lengths"] == 9)[:3]
             batch = gather(jax.device_get(flat), ends[chosen, None] + np.arange(-9, 0))
-            output = model.apply({"params": jax.tree.map(lambda x: x[0], first), "stats": stats}, batch, train=False)
-            np.savez(out, logits=np.asarray(output.logits), chosen=chosen)
+            probs, _ = steps.predict(model, first, stats, batch)
+            np.savez(out, logits=np.log(probs[0]), chosen=chosen)
             print(json.dumps({"written": str(out)}), flush=True)
 
 

@@ -123,7 +123,7 @@ def write_corpus(out: Path, meld: Path) -> None:
     n = int(lengths.sum())
     x = rng.normal(size=(len(MODALITIES), n + 1, D)).astype(np.float32)
     x[:, -1] = 0
-    dims = dict.fromkeys(MODALITIES, D)
+    dims: dict[str, int] = dict.fromkeys(MODALITIES, D)
     model = runs.make_model(config_of(COMMON), dims=dims, sequence_dims={}, labels=LABELS)
     params = jax.tree.map(lambda p: np.asarray(p[0]), steps.init_params(model, seeds=[0]))
     named = {

@@ -131,7 +131,8 @@ def main(path: str, settings: dict[str, Any]) -> None:
             out = Path(line.removeprefix("check ").strip())
             chosen = [i for i, n in enumerate(data.lengths) if n == 9][:3]  # of one length, for every kind of batches
             with torch.inference_mode():
-                np.savez(out, logits=model(data.batch(chosen)).numpy(), chosen=np.array(chosen))
+                logits = model(data.batch(chosen)).log_softmax(dim=-1)
+                np.savez(out, logits=logits.numpy(), chosen=np.array(chosen))
             print(json.dumps({"written": str(out)}), flush=True)
 
 

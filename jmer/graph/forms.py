@@ -23,7 +23,7 @@ class Dense(NamedTuple):
     def mean(self, x: jax.Array, relations: int) -> jax.Array:
         """The mean of x over the neighbours of each relation, zeros without any: `[B, U, M, D] -> [B, U, M, R, D]`."""
         b, u, m, d = x.shape
-        share = self._by_relation(relations, x.dtype)
+        share = _by_relation(self, relations, x.dtype)
         share = share / jnp.maximum(share.sum(axis=-1, keepdims=True), 1)
         return jnp.einsum("birj,bjd->bird", share, x.reshape(b, u * m, d)).reshape(b, u, m, relations, d)
 
@@ -39,19 +39,15 @@ class Dense(NamedTuple):
         """
         b, u, m, h, d = values.shape
         v, itself = u * m, jnp.eye(u * m, dtype=jnp.bool_)[None, :, :, None]
-        number = jnp.einsum("birj,rh->bijh", self._by_relation(len(by_relation) - 1, values.dtype), by_relation[:-1])
-        logits = received.reshape(b, v, 1, h) + sent.reshape(b, 1, v, h) + jnp.where(itself, by_relation[-1], number)
+        number = jnp.einsum("birj,rh->bijh", _by_relation(self, len(by_relation) - 1, values.dtype), by_relation[:-1])
+        number = jnp.where(itself, by_relation[-1][None, None, None], number)
+        logits = received.reshape(b, v, 1, h) + sent.reshape(b, 1, v, h) + number
         weights = _softmax(logits, self.mask[..., None] | itself, axis=2, slope=slope)
         return jnp.einsum("bijh,bjhd->bihd", weights, values.reshape(b, v, h, d)).reshape(values.shape)
 
     def adjacency(self) -> jax.Array:
         """`[B, V, V]` bool: row receives from column."""
         return self.mask
-
-    def _by_relation(self, relations: int, dtype: jnp.dtype) -> jax.Array:
-        """`[B, V, R, V]`, 1 for an edge of that relation."""
-        kinds = jnp.arange(relations, dtype=self.relation.dtype)[:, None]
-        return ((self.relation[:, :, None] == kinds) & self.mask[:, :, None]).astype(dtype)
 
 
 class Window(NamedTuple):
@@ -87,8 +83,7 @@ class Banded(NamedTuple):
 
     def mean(self, x: jax.Array, relations: int) -> jax.Array:
         """See `Dense.mean`."""
-        kinds = jnp.arange(relations, dtype=self.relation.dtype)[:, None]
-        share = ((self.relation[..., None, :] == kinds) & self.mask[..., None, :]).astype(x.dtype)
+        share = _by_relation(self, relations, x.dtype)
         share = share / jnp.maximum(share.sum(axis=-1, keepdims=True), 1)
         return jnp.einsum("bumrk,bumkd->bumrd", share, self.window.neighbours(x))
 
@@ -96,11 +91,9 @@ class Banded(NamedTuple):
         self, values: jax.Array, sent: jax.Array, received: jax.Array, by_relation: jax.Array, *, slope: float
     ) -> jax.Array:
         """See `Dense.attend`."""
-        kinds = jnp.arange(len(by_relation) - 1, dtype=self.relation.dtype)
-        each = (self.relation[..., None] == kinds).astype(values.dtype)
-        number = jnp.einsum("bumkr,rh->bumkh", each, by_relation[:-1])
+        number = jnp.einsum("bumrk,rh->bumkh", _by_relation(self, len(by_relation) - 1, values.dtype), by_relation[:-1])
         logits = received[..., None, :] + self.window.neighbours(sent) + number
-        alone = (received + sent + by_relation[-1])[..., None, :]
+        alone = (received + sent + by_relation[-1][None, None, None])[..., None, :]
         mask = jnp.concatenate([self.mask, jnp.ones((*self.mask.shape[:3], 1), jnp.bool_)], axis=-1)
         weights = _softmax(jnp.concatenate([logits, alone], axis=3), mask[..., None], axis=3, slope=slope)
         others = jnp.einsum("bumkh,bumkhd->bumhd", weights[..., :-1, :], self.window.neighbours(values))
@@ -170,6 +163,12 @@ class Segments(NamedTuple):
 
 
 Graph = Dense | Banded | Segments
+
+
+def _by_relation(graph: Dense | Banded, relations: int, dtype: jnp.dtype) -> jax.Array:
+    """`[..., R, K]`, 1 for an edge of that relation."""
+    kinds = jnp.arange(relations, dtype=graph.relation.dtype).reshape(*[1] * (graph.mask.ndim - 1), relations, 1)
+    return ((graph.relation[..., None, :] == kinds) & graph.mask[..., None, :]).astype(dtype)
 
 
 def _leaky(x: jax.Array, slope: float) -> jax.Array:

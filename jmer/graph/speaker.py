@@ -71,28 +71,25 @@ def speaker_graph(
     for number, (a, c) in enumerate((a, c) for a in range(m) for c in range(m) if a != c):
         numbers[c, a] = between + number
 
-    if form == "dense":
-        offset = np.arange(u) - np.arange(u)[:, None]  # [receiver, sender]
-        joined = jnp.array(np.isin(offset, window.offsets))[None] & (dialogue[:, :, None] == dialogue[:, None, :])
+    if form == "dense":  # [B, U, M, U, M], from the last two axes to those before
+        offset = np.arange(u) - np.arange(u)[:, None]
+        joined = np.isin(offset, window.offsets)[None] & (dialogue[:, :, None] == dialogue[:, None, :])
         kind = relation(offset[None], speaker[:, :, None] != speaker[:, None, :])
-        same, here = np.eye(m, dtype=np.bool_)[:, None], np.eye(u, dtype=np.bool_)[:, None, :, None]
-        # [B, U, M, U, M]
-        kinds = jnp.where(same, kind[:, :, None, :, None], numbers[:, None])
-        mask = jnp.where(same, joined[:, :, None, :, None], here)
+        same = np.eye(m, dtype=np.bool_)[None, None, :, None]
+        kinds = jnp.where(same, kind[:, :, None, :, None], numbers[None, None, :, None])
+        mask = jnp.where(same, joined[:, :, None, :, None], np.eye(u, dtype=np.bool_)[None, :, None, :, None])
         mask &= present[:, :, :, None, None] & present[:, None, None]
         return Dense(kinds.reshape(-1, u * m, u * m), mask.reshape(-1, u * m, u * m))
 
-    within = len(window.offsets)
-    offset = np.array([*window.offsets, *[0] * (m - 1)])
-    same_dialogue = window.neighbours(dialogue[:, :, None]) == dialogue[:, :, None, None]  # [B, U, 1, K], broadcast
-    other = window.neighbours(speaker[:, :, None]) != speaker[:, :, None, None]
-    kinds = relation(offset, other)
-    kinds = jnp.broadcast_to(kinds, (*present.shape, len(offset)))
     stream = np.arange(m)
     crossing = numbers[stream[:, None], (stream[:, None] + 1 + np.arange(m - 1)) % m]  # [M, M - 1]
-    kinds = kinds.at[..., within:].set(crossing)
-    mask = window.neighbours(present) & present[..., None] & same_dialogue
-    banded = Banded(window, kinds, mask)
+    offset = np.array(window.offsets, np.int32)[None, None, None]
+    one = window._replace(streams=1)
+    other = one.neighbours(speaker[:, :, None]) != speaker[:, :, None, None]
+    kinds = [jnp.broadcast_to(kind, (*present.shape, kind.shape[-1])) for kind in (relation(offset, other), crossing)]
+    joined = window.neighbours(dialogue[:, :, None]) == dialogue[:, :, None, None]  # [B, U, 1, K]
+    mask = window.neighbours(present) & present[..., None] & joined
+    banded = Banded(window, jnp.concatenate(kinds, axis=-1), mask)
     return banded if form == "banded" else Segments.of(banded)
 
 

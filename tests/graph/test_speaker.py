@@ -34,9 +34,8 @@ def edges_of(graph, shape):
     if isinstance(graph, Dense):
         row, receiver, sender = np.nonzero(graph.mask)
         first = row * shape[1] * shape[2]
-        return list(
-            zip(first + sender, first + receiver, np.asarray(graph.relation)[row, receiver, sender], strict=True)
-        )
+        columns = (first + sender, first + receiver, np.asarray(graph.relation)[row, receiver, sender])
+        return list(zip(*(c.tolist() for c in columns), strict=True))
     if isinstance(graph, Banded):
         graph = Segments.of(graph)
     keep = np.asarray(graph.mask)
@@ -92,7 +91,7 @@ def test_all_forms_give_the_same_and_have_the_same_gradients(past, future, strea
 
         def outputs(x, scores, by_relation):
             mean = graph.mean(x.reshape(*present.shape, 8), relations)
-            return mean, graph.attend(x, *scores, by_relation, slope=0.2)
+            return mean, graph.attend(x, scores[0], scores[1], by_relation, slope=0.2)
 
         def loss(*args):
             mean, attended = outputs(*args)
