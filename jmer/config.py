@@ -18,7 +18,7 @@ def base() -> Config:
     config.dataset = ""  # dataset directory that jmer.extract wrote; empty: the embedded sample, extracted first
     config.modalities = ""  # comma-separated; empty: all that the dataset holds
     config.sequences = ""  # comma-separated; modalities whose sequences are pooled by attention, beside their vectors
-    config.batch_utterances = 256  # padded utterances a batch, about
+    config.batch_utterances = 256  # utterances a batch, about; rows hold several dialogues
 
     # Model. config.future=0 asks for a causal model, for online use: nothing in it then looks ahead.
     config.hidden = 128  # width of every layer
