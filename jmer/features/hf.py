@@ -69,7 +69,9 @@ class Encoder:
         def hidden(params: Any, inputs: dict[str, jax.Array], *, layers: tuple[int, ...]) -> jax.Array:
             # A GPU's own default of precision keeps three digits.
             with _standard_promotion(), jax.default_matmul_precision("float32"):
-                states = model(**inputs, params=params, train=False, output_hidden_states=True).hidden_states
+                output = model(**inputs, params=params, train=False, output_hidden_states=True)
+            # The last as the model gives it: ViT's own list has it before the final normalisation.
+            states = [*output.hidden_states[:-1], output.last_hidden_state]
             return functools.reduce(jnp.add, [states[layer] for layer in layers]) / len(layers)
 
         return hidden

@@ -76,7 +76,7 @@ class HFVideo(PooledLayers, FrameReader):
     layers: str = "-1"
 
     kind = "hf"
-    version = 1
+    version = 2
     lookahead = 16
     crops_known = ("face", "speaker", "frame")
 

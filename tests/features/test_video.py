@@ -92,8 +92,8 @@ def test_vit_equals_transformers_on_its_own_processor(tiny_vit: Path, clips: lis
             pictures = clip.frames if crop == "frame" else faces.face_crops(clip.frames, size=32)[0]
             pixels = processor(list(pictures), return_tensors="np")["pixel_values"]
             with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-                states = model(pixels, output_hidden_states=True).hidden_states
-            firsts = np.asarray((states[0] + states[2]) / 2)[:, 0]
+                output = model(pixels, output_hidden_states=True)
+            firsts = np.asarray((output.hidden_states[0] + output.last_hidden_state) / 2)[:, 0]
             np.testing.assert_allclose(row.vector, np.concatenate([firsts.mean(axis=0), firsts.std(axis=0)]), atol=1e-5)
             np.testing.assert_allclose(np.asarray(row.sequence), firsts, atol=1e-2)
     with pytest.raises(UserError, match=r"video.crop is 'mouth'; expected face or speaker or frame"):
