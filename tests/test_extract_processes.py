@@ -113,7 +113,7 @@ def test_memory_does_not_grow_with_the_corpus(root: Path, tmp_path: Path):
 
 
 def test_command_line_error_is_one_line(root: Path):
-    process = start(root, "--config.lrr=1")
+    process = start(root, "--config=configs/extract/lite.py", "--config.lrr=1")
     out, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert out == ""
