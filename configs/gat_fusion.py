@@ -9,7 +9,7 @@ on the embedded sample, which is synthetic: dev and test weighted F1 about .98, 
     python -m jmer.train --config configs/gat_fusion.py --config.dataset=data/packed/meld-minilm --config.seeds=5 \\
         --config.epochs=40 --config.class_weights=sqrt --workdir=runs/meld-minilm
 
-on MELD's text alone, with the encoder frozen: dev weighted F1 .561 +- .008, macro-F1 .415 +- .014 over 5 seeds, 73 CPU
+on MELD's text alone, with the encoder frozen: dev weighted F1 .560 +- .002, macro-F1 .414 +- .008 over 5 seeds, 30 CPU
 seconds a seed. In 20 epochs without class weights: .545 +- .006 and .357 +- .008 (benchmarks/results/ablation_meld.md).
 """
 
