@@ -69,7 +69,7 @@ class Run:
 
 def keep_compiled() -> None:
     """Keeps compiled programs in the cache folder, for the next process; a folder that JAX was told of comes first."""
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.values["jax_compilation_cache_dir"]:
         jax.config.update("jax_compilation_cache_dir", str(default_root() / "xla"))
 
 
