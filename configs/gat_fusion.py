@@ -2,7 +2,7 @@
 
     python -m jmer.train --config configs/gat_fusion.py
 
-on the embedded sample, which is synthetic: dev and test weighted F1 about .98, 94 CPU seconds, mostly compiling.
+on the embedded sample, which is synthetic: weighted F1 1.00 on dev and .96 on test, 35 CPU seconds, mostly compiling.
 
     python -m jmer.extract --config configs/extract/hf.py --config.source=meld --config.root=data/MELD.Raw \\
         --config.text.model=sentence-transformers/all-MiniLM-L6-v2 --config.out=data/packed/meld-minilm
