@@ -150,7 +150,8 @@ def run_row(
                 labels.append(np.concatenate([d.labels for d in dialogues]))
                 params = sum(x[0, 0].size for x in jax.tree.leaves(run.params))
     except UserError as error:
-        result |= {"left_out": str(error), "said": f"left out: {error}"}
+        why = str(error).replace(str(datasets[0]), datasets[0].name)  # no paths in what is committed
+        result |= {"left_out": why, "said": f"left out: {why}"}
     else:
         each = np.concatenate(probs, axis=1)  # [S, N, C]
         each = each.mean(axis=0, keepdims=True) if config.vote else each
