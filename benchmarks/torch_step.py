@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch_geometric
+from torch.nn.utils import clip_grad_norm_
 from torch_model import Batch, Dense, Model, Pyg, focal_loss, load, relations
 
 DIALOGUES = 32  # of a random batch; bucketed ones have as many utterances
@@ -117,11 +118,10 @@ def main(path: str, settings: dict[str, Any]) -> None:
             with torch.autocast("cpu", torch.bfloat16, enabled=settings["bf16"]):
                 logits = forward(batch)
             focal_loss(logits, batch.label, batch.mask, gamma=2.0).backward()
-            nn_utils.clip_grad_norm_(model.parameters(), 1.0)
+            clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
         return time.perf_counter() - start
 
-    nn_utils = torch.nn.utils
     about = {"torch": torch.__version__, "torch_geometric": torch_geometric.__version__}
     print(json.dumps({"ready": about | {"threads": torch.get_num_threads()}}), flush=True)
     for line in sys.stdin:

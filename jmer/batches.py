@@ -7,8 +7,7 @@ length comes where is drawn anew every epoch. So all batches have one shape, or 
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +19,7 @@ class Layout(NamedTuple):
 
     length: `[K]`, of the dialogue in each place.
     row, column: `[K]`, where each begins.
-    steps, rows, width: T batches of B rows of U utterances; the last rows may be all padding.
+    steps, rows, width: J batches of B rows of U utterances; the last rows may be all padding.
     """
 
     length: np.ndarray
@@ -72,14 +71,12 @@ def flatten(
     return flat
 
 
-def gather(flat: Batch, index: np.ndarray) -> Batch:
-    """The utterances at `index` `[B, U]`, as a batch; numpy's twin of what the compiled steps do."""
+def gather(flat: Batch, index: Any) -> Batch:
+    """The utterances at `index` `[B, U]`, as a batch; of numpy or jax arrays."""
     return Batch(*({m: x[index] for m, x in f.items()} if isinstance(f, dict) else f[index] for f in flat))
 
 
-def longest(
-    dialogues: Iterable[Features], sequence_dims: Mapping[str, int] = MappingProxyType({})
-) -> dict[str, tuple[int, int]]:
+def longest(dialogues: Iterable[Features], sequence_dims: Mapping[str, int]) -> dict[str, tuple[int, int]]:
     """Modality -> T of the longest sequence, at least 1, and D'; a dialogue may be without sequences."""
     lengths = {m: [1] for m in sequence_dims}
     for dialogue in dialogues:
@@ -182,7 +179,7 @@ class Plan:
         return draws
 
     def epoch(self, number: int, *, seeds: Sequence[int]) -> list[np.ndarray]:
-        """Returns the epoch's batches as `[T, S, B, U]` int32 utterance numbers; N, after the last, is padding.
+        """Returns the epoch's batches as `[J, S, B, U]` int32 utterance numbers; N, after the last, is padding.
 
         All in one piece where there is one layout; of several, a batch at a time, those of all layouts mixed. Each time
         a dialogue comes it is the original or one of its views, all equally likely. What a seed is given depends on the
@@ -200,14 +197,11 @@ class Plan:
             length: rng.choice(members, count, p=chances) if self.weighted else rng.permutation(members)
             for length, (members, chances, count) in self._members.items()
         }
-        used = dict.fromkeys(drawn, 0)
         indices = []
         for layout in self.layouts:
             chosen = np.empty(len(layout.length), np.int64)
-            for length in np.unique(layout.length):
-                here = np.flatnonzero(layout.length == length)
-                chosen[here] = drawn[int(length)][used[int(length)] : used[int(length)] + len(here)]
-                used[int(length)] += len(here)
+            for length in np.unique(layout.length):  # each is in one layout only
+                chosen[layout.length == length] = drawn[int(length)]
             start = self._starts[chosen]
             if self.views:
                 start = start + self.lengths.sum() * rng.integers(self.views + 1, size=len(start))
@@ -218,7 +212,7 @@ class Plan:
 
 
 def evaluation_plan(lengths: Sequence[int], *, batch_utterances: int) -> list[np.ndarray]:
-    """Returns `[T, B, U]` int32 utterance numbers, where every utterance comes once, for each of a few widths.
+    """Returns `[J, B, U]` int32 utterance numbers, where every utterance comes once, for each of a few widths.
 
     Dialogues lie end to end; N, after the last, is padding. B is a power of two where a batch is not full, so that a
     model that predicts, one dialogue after another, compiles a handful of times.
@@ -237,7 +231,7 @@ def evaluation_plan(lengths: Sequence[int], *, batch_utterances: int) -> list[np
 
 
 def _place(layout: Layout, start: np.ndarray, *, row: np.ndarray, padding: int) -> np.ndarray:
-    """Puts the dialogues that begin at `start` `[K]` into their rows: `[T, B, U]` int32."""
+    """Puts the dialogues that begin at `start` `[K]` into their rows: `[J, B, U]` int32."""
     index = np.full((layout.steps * layout.rows, layout.width), padding, np.int32)
     offset = np.arange(layout.length.sum()) - np.repeat(np.cumsum(layout.length) - layout.length, layout.length)
     into = np.repeat(row * layout.width + layout.column, layout.length) + offset

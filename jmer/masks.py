@@ -1,4 +1,4 @@
-"""Random masks for the compiled step: a hash of the position instead of a cipher.
+"""Masks for the compiled step; random ones by a hash of the position instead of a cipher.
 
 Threefry, jax's generator, made a quarter of the step's program, to compile and to run. It is meant to stand up to
 cryptanalysts; the entries of a mask only have to look independent, and a hash of index and key does.
@@ -63,3 +63,9 @@ def dropout(x: jax.Array, draws: Draws | None, *, rate: float) -> jax.Array:
     if draws is None or not rate:
         return x
     return jnp.where(keep_mask(draws.key(), x.shape, rate=rate), x / (1 - rate), 0)
+
+
+def masked_softmax(logits: jax.Array, mask: jax.Array, *, axis: int) -> jax.Array:
+    """Softmax over what the mask lets through; zeros where that is nothing."""
+    weights = jax.nn.softmax(jnp.where(mask, logits, jnp.finfo(logits.dtype).min), axis=axis)
+    return jnp.where(mask, weights, 0)

@@ -8,8 +8,6 @@ import optax
 
 Tree = Any  # a pytree of arrays
 
-_GROUPS = ("matrices", "vectors")
-
 
 def make_optimizer(
     *, lr: float, total_steps: int, warmup: float, weight_decay: float, clip_norm: float
@@ -24,7 +22,7 @@ def make_optimizer(
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.0, peak_value=lr, warmup_steps=int(warmup * total_steps), decay_steps=total_steps
     )
-    decayed = dict(zip(_GROUPS, (True, False), strict=True))
+    decayed = {"matrices": True, "vectors": False}
     return _joined(
         optax.chain(
             optax.clip_by_global_norm(clip_norm), optax.adamw(schedule, weight_decay=weight_decay, mask=decayed)
@@ -39,21 +37,21 @@ def _joined(inner: optax.GradientTransformation) -> optax.GradientTransformation
     (`optax.flatten` would join all in one vector, where the weight decay could not tell matrices any more.)
     """
 
-    def grouped(tree: Tree) -> tuple[list[str], list[jax.Array], Any]:
+    def grouped(tree: Tree) -> tuple[list[tuple[str, jax.Array]], Any]:
         leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
-        groups = ["matrices" if _is_matrix(path, x) else "vectors" for path, x in leaves]
-        return groups, [x for _, x in leaves], structure
+        return [("matrices" if _is_matrix(path, x) else "vectors", x) for path, x in leaves], structure
 
     def join(tree: Tree) -> dict[str, jax.Array]:
-        groups, leaves, _ = grouped(tree)
-        joined = {name: [x.reshape(-1) for g, x in zip(groups, leaves, strict=True) if g == name] for name in _GROUPS}
-        return {name: jnp.concatenate(parts) for name, parts in joined.items()}
+        parts: dict[str, list[jax.Array]] = {"matrices": [], "vectors": []}
+        for name, x in grouped(tree)[0]:
+            parts[name].append(x.reshape(-1))
+        return {name: jnp.concatenate(each) for name, each in parts.items()}
 
     def part(joined: dict[str, jax.Array], like: Tree) -> Tree:
-        groups, leaves, structure = grouped(like)
+        leaves, structure = grouped(like)
         used = dict.fromkeys(joined, 0)
         parted = []
-        for name, x in zip(groups, leaves, strict=True):
+        for name, x in leaves:
             parted.append(joined[name][used[name] : used[name] + x.size].reshape(x.shape))
             used[name] += x.size
         return jax.tree.unflatten(structure, parted)

@@ -168,7 +168,7 @@ def load(workdir: Path) -> Run:
             f"reads {FORMAT}); train it again, or use the version that its environment.json names"
         )
     labels, modalities = tuple(described["labels"]), described["modalities"]
-    dims, sequence_dims = {m: v["dim"] for m, v in modalities.items()}, described.get("sequence_dims", {})
+    dims, sequence_dims = {m: v["dim"] for m, v in modalities.items()}, described["sequence_dims"]
     model = make_model(config, dims=dims, sequence_dims=sequence_dims, labels=labels)
     checkpoints = Checkpoints(workdir / "checkpoints")
     epoch = checkpoints.latest()

@@ -80,14 +80,14 @@ def init_state(model: Model, optimizer: optax.GradientTransformation, *, seeds: 
 def make_train_epoch(
     model: Model, optimizer: optax.GradientTransformation, objective: Objective
 ) -> Callable[[State, Tree, Batch, jax.Array], tuple[State, jax.Array]]:
-    """Returns the jitted `(state, stats, flat, index) -> (state, loss [S])`: T updates in one program.
+    """Returns the jitted `(state, stats, flat, index) -> (state, loss [S])`: J updates in one program.
 
-    flat: of `batches.flatten`; index: `[T, S, B, U]` int32, of `batches.Plan.epoch`; loss: the mean of the updates'.
+    flat: of `batches.flatten`; index: `[J, S, B, U]` int32, of `batches.Plan.epoch`; loss: the mean of the updates'.
     One trace a shape of these; the old state is donated.
     """
 
     def update(state: State, stats: Tree, flat: Batch, index: jax.Array) -> tuple[State, jax.Array]:
-        batch = jax.tree.map(lambda x: x[index], flat)
+        batch = gather(flat, index)
         keys = jax.random.split(_key(state.seed, state.step + 1), objective.augmentations)
 
         def loss_fn(params: Tree) -> jax.Array:
@@ -118,14 +118,14 @@ def predict(model: Model, params: Tree, stats: Tree, batch: Batch) -> tuple[jax.
 
 @functools.partial(jax.jit, static_argnums=0)
 def confusion(model: Model, params: Tree, stats: Tree, flat: Batch, index: jax.Array) -> jax.Array:
-    """Returns every seed's confusion counts `[S, C, C]` (rows true, columns predicted) over T batches.
+    """Returns every seed's confusion counts `[S, C, C]` (rows true, columns predicted) over J batches.
 
     flat, index: of `batches.flatten` and `batches.evaluation_plan`.
     """
     c = model.num_classes
 
     def add(counts: jax.Array, index: jax.Array) -> tuple[jax.Array, None]:
-        batch = jax.tree.map(lambda x: x[index], flat)
+        batch = gather(flat, index)
 
         def one_seed(params: Tree) -> jax.Array:
             predicted = _apply(model, params, stats, batch).logits.argmax(-1)

@@ -81,8 +81,7 @@ def train(config: Config, workdir: Path) -> None:
     every = [d for source in sources for d in source]
     sequences = longest([*every, *dev_dialogues], sequence_dims)
     data, dev_data = (jax.device_put(flatten(each, dims=dims, sequences=sequences)) for each in (every, dev_dialogues))
-    dev_plan = evaluation_plan([len(d) for d in dev_dialogues], batch_utterances=BATCH_UTTERANCES)
-    dev_plan = jax.device_put(dev_plan)
+    dev_plan = jax.device_put(evaluation_plan([len(d) for d in dev_dialogues], batch_utterances=BATCH_UTTERANCES))
 
     # Run directory.
     _claim(workdir, config, dataset, modalities, sequence_dims)

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import jraph
 
+from jmer.masks import masked_softmax
+
 
 class Dense(NamedTuple):
     """relation, mask: `[B, V, V]` int32 and bool; row i holds the edges that node i receives."""
@@ -42,7 +44,7 @@ class Dense(NamedTuple):
         number = jnp.einsum("birj,rh->bijh", _by_relation(self, len(by_relation) - 1, values.dtype), by_relation[:-1])
         number = jnp.where(itself, by_relation[-1][None, None, None], number)
         logits = received.reshape(b, v, 1, h) + sent.reshape(b, 1, v, h) + number
-        weights = _softmax(logits, self.mask[..., None] | itself, axis=2, slope=slope)
+        weights = masked_softmax(jax.nn.leaky_relu(logits, slope), self.mask[..., None] | itself, axis=2)
         return jnp.einsum("bijh,bjhd->bihd", weights, values.reshape(b, v, h, d)).reshape(values.shape)
 
     def adjacency(self) -> jax.Array:
@@ -95,7 +97,8 @@ class Banded(NamedTuple):
         logits = received[..., None, :] + self.window.neighbours(sent) + number
         alone = (received + sent + by_relation[-1][None, None, None])[..., None, :]
         mask = jnp.concatenate([self.mask, jnp.ones((*self.mask.shape[:3], 1), jnp.bool_)], axis=-1)
-        weights = _softmax(jnp.concatenate([logits, alone], axis=3), mask[..., None], axis=3, slope=slope)
+        logits = jax.nn.leaky_relu(jnp.concatenate([logits, alone], axis=3), slope)
+        weights = masked_softmax(logits, mask[..., None], axis=3)
         others = jnp.einsum("bumkh,bumkhd->bumhd", weights[..., :-1, :], self.window.neighbours(values))
         return others + weights[..., -1, :, None] * values
 
@@ -150,7 +153,7 @@ class Segments(NamedTuple):
         mask = jnp.concatenate([self.mask, jnp.ones((n,), jnp.bool_)])
         itself = jnp.full((n,), len(by_relation) - 1, self.relation.dtype)
         logits = sent[senders] + received[receivers] + by_relation[jnp.concatenate([self.relation, itself])]
-        logits = jnp.where(mask[:, None], _leaky(logits, slope), jnp.finfo(values.dtype).min)
+        logits = jnp.where(mask[:, None], jax.nn.leaky_relu(logits, slope), jnp.finfo(values.dtype).min)
         weights = jnp.asarray(jraph.segment_softmax(logits, receivers, n))
         return jraph.segment_sum(flat[senders] * weights[:, :, None], receivers, n).reshape(values.shape)
 
@@ -169,13 +172,3 @@ def _by_relation(graph: Dense | Banded, relations: int, dtype: jnp.dtype) -> jax
     """`[..., R, K]`, 1 for an edge of that relation."""
     kinds = jnp.arange(relations, dtype=graph.relation.dtype).reshape(*[1] * (graph.mask.ndim - 1), relations, 1)
     return ((graph.relation[..., None, :] == kinds) & graph.mask[..., None, :]).astype(dtype)
-
-
-def _leaky(x: jax.Array, slope: float) -> jax.Array:
-    return jnp.where(x >= 0, x, slope * x)
-
-
-def _softmax(logits: jax.Array, mask: jax.Array, *, axis: int, slope: float) -> jax.Array:
-    """Over what the mask lets through, after a leaky ReLU; at least one is."""
-    logits = jnp.where(mask, _leaky(logits, slope), jnp.finfo(logits.dtype).min)
-    return jnp.where(mask, jax.nn.softmax(logits, axis=axis), 0)

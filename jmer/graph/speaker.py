@@ -57,6 +57,8 @@ def speaker_graph(
     _, u, m = present.shape
     if form == "auto":
         form = "dense" if u * m <= _DENSE_LIMIT else "banded"
+    if form not in FORMS:
+        raise ValueError(f"graph form '{form}'; expected auto, {', '.join(FORMS)}")
     # Offsets beyond the width of a row reach nobody.
     window = Window(tuple(o for o in range(-min(past, u - 1), min(future, u - 1) + 1) if o != 0), m)
     bins, between = np.array(distance_bins, np.int32), 4 * (len(distance_bins) + 1)

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmer.masks import Draws, dropout
+from jmer.masks import Draws, dropout, masked_softmax
 from jmer.nn.recurrent import GRU
 
 
@@ -86,8 +86,7 @@ class Attention(nn.Module):
         position = jnp.arange(u, dtype=x.dtype)
         query, key = _rotate(query, position), _rotate(key, jnp.tile(position, k // u))
         logits = (jnp.einsum("buhd,bkhd->bhuk", query, key) + by_speaker) * size**-0.5
-        weights = nn.softmax(jnp.where(allowed[:, None], logits, jnp.finfo(x.dtype).min))
-        weights = jnp.where(allowed[:, None], weights, 0)
+        weights = masked_softmax(logits, allowed[:, None], axis=-1)
         return nn.Dense(d, name="out")(jnp.einsum("bhuk,bkhd->buhd", weights, value).reshape(b, u, d))
 
 

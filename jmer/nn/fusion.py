@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmer.masks import keep_mask
+from jmer.masks import keep_mask, masked_softmax
 
 
 class EarlyFusion(nn.Module):
@@ -53,12 +53,6 @@ class LateFusion(nn.Module):
         """Returns the weights, as `present` `[B, U, M]`; they sum to 1, or are 0 where nothing is present."""
         weight = self.param("weight", nn.initializers.zeros_init(), present.shape[-1:])
         return masked_softmax(jnp.broadcast_to(weight, present.shape), present, axis=-1)
-
-
-def masked_softmax(logits: jax.Array, mask: jax.Array, *, axis: int) -> jax.Array:
-    """Softmax over what the mask lets through; zeros where that is nothing."""
-    weights = nn.softmax(jnp.where(mask, logits, jnp.finfo(logits.dtype).min), axis=axis)
-    return jnp.where(mask, weights, 0)
 
 
 def drop_modality(key: jax.Array, present: jax.Array, *, rate: float) -> jax.Array:

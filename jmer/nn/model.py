@@ -112,7 +112,7 @@ class Model(nn.Module):
     @nn.compact
     def __call__(self, batch: Batch, *, train: bool) -> Output:
         mask, draws = batch.mask, Draws(self.make_rng("dropout")) if train else None
-        who = jnp.cumsum(batch.first, axis=1, dtype=jnp.int32), batch.speaker  # spoke, in which dialogue of the row
+        dialogue = jnp.cumsum(batch.first, axis=1, dtype=jnp.int32)  # its number in the row
         x, present = self._inputs(batch, draws)
         if self.fusion in ("early", "hybrid"):
             joint = EarlyFusion(name="early_fusion")(x, present)[:, :, None]
@@ -122,19 +122,20 @@ class Model(nn.Module):
                 x = jnp.concatenate([x, joint], axis=2)
                 present = jnp.concatenate([present, mask[..., None]], axis=2)
 
-        x = self._encode(x, present, mask, *who, draws)
+        x = self._encode(x, present, batch, dialogue, draws)
         weight = self.graph_weight  # lambda, one for all branches
         if self.graph and self.learn_graph_weight:
             weight = self.param("graph_weight", nn.initializers.constant(weight), ())
         if self.graph and self.graph_nodes == "modality":
-            x = x + weight * SpeakerGraph(self.graph, name="graph")(x, present, *who, draws)
+            x = x + weight * SpeakerGraph(self.graph, name="graph")(x, present, dialogue, batch.speaker, draws)
         gates = jnp.zeros((*mask.shape, 0), x.dtype)
         if self.fusion == "gated":
             fused, gates = GatedFusion(name="fusion")(dropout(x, draws, rate=self.dropout), present)
             x, present = fused[:, :, None], mask[..., None]
         if self.graph and self.graph_nodes == "utterance":
             graph = _each_branch(SpeakerGraph, in_axes=(2, 2, None, None, 0))(self.graph, name="graph")
-            refined = graph(x[:, :, :, None], present[..., None], *who, draws and draws.fork(x.shape[2]))
+            forked = draws and draws.fork(x.shape[2])
+            refined = graph(x[:, :, :, None], present[..., None], dialogue, batch.speaker, forked)
             x = x + weight * refined[:, :, :, 0]
 
         head = _each_branch(Head, in_axes=(2, 0))(self.num_classes, self.dropout, name="head")
@@ -183,22 +184,16 @@ class Model(nn.Module):
         return jnp.clip((x - mean) * scale, -_CLIP, _CLIP)
 
     def _encode(
-        self,
-        x: jax.Array,
-        present: jax.Array,
-        mask: jax.Array,
-        dialogue: jax.Array,
-        speaker: jax.Array,
-        draws: Draws | None,
+        self, x: jax.Array, present: jax.Array, batch: Batch, dialogue: jax.Array, draws: Draws | None
     ) -> jax.Array:
         encoder = _each_branch(Encoder, in_axes=(2, None, None, None, 0))(
             self.encoder, self.heads, self.encoder_layers, self.causal, self.dropout, name="encoder"
         )
-        x = encoder(x, mask, dialogue, speaker, draws and draws.fork(x.shape[2]))
+        x = encoder(x, batch.mask, dialogue, batch.speaker, draws and draws.fork(x.shape[2]))
         if self.co_attention:
             m = len(self.dims)  # a joint branch, which is last, already has all modalities
             co_attention = CoAttention(self.heads, self.causal, self.dropout, name="co_attention")
-            attended = co_attention(x[:, :, :m], present[..., :m], mask, dialogue, speaker, draws)
+            attended = co_attention(x[:, :, :m], present[..., :m], batch.mask, dialogue, batch.speaker, draws)
             x = jnp.concatenate([attended, x[:, :, m:]], axis=2)
         return x
 

@@ -5,7 +5,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmer.nn.fusion import masked_softmax
+from jmer.masks import masked_softmax
 
 
 class AttentionPooling(nn.Module):

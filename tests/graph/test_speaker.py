@@ -104,6 +104,15 @@ def test_all_forms_give_the_same_and_have_the_same_gradients(past, future, strea
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), reference, other)
 
 
+def test_the_form_is_chosen_by_the_width_of_a_row():
+    for width, form in ((7, Dense), (300, Banded)):
+        zeros = jnp.zeros((1, width), jnp.int32)
+        graph = speaker_graph(jnp.ones((1, width, 1), jnp.bool_), zeros, zeros, past=2, future=2, form="auto")
+        assert isinstance(graph, form)
+    with pytest.raises(ValueError, match="graph form 'sparse'; expected auto, dense, banded, segments"):
+        speaker_graph(jnp.ones((1, 4, 1), jnp.bool_), zeros[:, :4], zeros[:, :4], past=2, future=2, form="sparse")
+
+
 def test_relations_have_one_name_each():
     assert relation_names() == ("same_past", "same_future", "other_past", "other_future")
     names = relation_names(streams=3, distance_bins=(2, 5))
