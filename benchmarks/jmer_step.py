@@ -1,18 +1,22 @@
 """jmer's side of step_time.py: as torch_step.py, with its own model and data."""
 
+import functools
 import json
+import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from step_worker import read_corpus, seconds, serve
 
 from jmer import runs, steps
-from jmer.batches import Plan, flatten, gather
+from jmer.batches import Plan, evaluation_plan, flatten
 from jmer.config import Config, base
 from jmer.optim import make_optimizer
+from jmer.predict import BATCH_UTTERANCES, predict_features
 from jmer.types import MODALITIES, UNLABELLED, Features
 
 LABELS = tuple("abcdefg")
@@ -22,10 +26,12 @@ def config_of(settings: dict[str, Any]) -> Config:
     config = base()
     config.hidden, config.heads, config.distance_bins = settings["hidden"], settings["heads"], "5"
     config.focal_gamma, config.dropout, config.drop_node = 2.0, 0.0, 0.0  # PyTorch's side drops nothing
+    if "precision" in settings:
+        config.precision = settings["precision"]
     return config
 
 
-def features(file: Any) -> list[Features]:
+def features(file: dict[str, np.ndarray]) -> list[Features]:
     """The corpus of `step_time.write_corpus`."""
     ends = np.cumsum(file["lengths"])
     parts = [slice(end - n, end) for n, end in zip(file["lengths"], ends, strict=True)]
@@ -44,46 +50,139 @@ def features(file: Any) -> list[Features]:
     ]
 
 
+@functools.partial(jax.jit, static_argnames="transposed")
+def _multiply(a: jax.Array, b: jax.Array, *, transposed: bool) -> jax.Array:
+    return (a.T if transposed else a) @ b
+
+
+def _product(a: jax.Array, b: jax.Array, *, transposed: bool) -> None:
+    _multiply(a, b, transposed=transposed).block_until_ready()
+
+
+class Side:
+    """The commands."""
+
+    def __init__(self, path: str, settings: dict[str, Any]):
+        runs.keep_compiled()
+        file, self.given = read_corpus(path)
+        self.seeds, self.config = tuple(range(settings["seeds"])), config_of(settings)
+        self.dims: dict[str, int] = dict.fromkeys(MODALITIES, file["x"].shape[2])
+        self.dialogues = features(file)
+        lengths = [len(d) for d in self.dialogues]
+        self.plan = Plan(lengths, batch_utterances=settings["batch_utterances"])
+        self.model = runs.make_model(self.config, dims=self.dims, sequence_dims={}, labels=LABELS)
+        counts = np.bincount(file["label"][:-1], minlength=len(LABELS))
+        objective = runs.make_objective(self.config, self.model, counts)
+        self.optimizer = make_optimizer(lr=1e-3, total_steps=10**6, warmup=0.0, weight_decay=0.01, clip_norm=1.0)
+        self.train_epoch = steps.make_train_epoch(self.model, self.optimizer, objective)  # compiled when first called
+        plain = {"mean": 0.0, "scale": 1.0}  # PyTorch's side does not standardise
+        stats = {
+            f"{m}_{name}": np.full(d, plain[name], np.float32) for m, d in self.dims.items() for name in steps.STATS
+        }
+        evaluation = evaluation_plan(lengths, batch_utterances=BATCH_UTTERANCES)
+        flat = flatten(self.dialogues, dims=self.dims, sequences={})
+        self.flat, self.stats, self.evaluation_plan = jax.device_put((flat, stats, evaluation))
+        self.number = 0  # of the epoch
+
+    def check(self, dialogues: list[int]) -> dict[str, Any]:
+        """The logits of these dialogues, by the first parameters."""
+        params: dict[str, Any] = {}
+        for path, value in self.given.items():
+            *folders, name = path.split("/")
+            node = params
+            for folder in folders:
+                node = node.setdefault(folder, {})
+            node[name] = value[None]
+        found = predict_features(self._run(params), [self.dialogues[i] for i in dialogues])
+        return {"logits": np.log(np.concatenate([probs[0] for probs, _ in found])).tolist()}
+
+    def first(self) -> dict[str, Any]:
+        """All that comes before the second epoch."""
+
+        def call() -> None:
+            self.state = steps.init_state(self.model, self.optimizer, seeds=self.seeds)
+            self._epoch()
+            self._evaluate()
+
+        return {"seconds": [seconds(call)]}
+
+    def epoch(self) -> dict[str, Any]:
+        return {"seconds": [seconds(self._epoch)]}
+
+    def step(self, count: int) -> dict[str, Any]:
+        index = self.plan.epoch(1, seeds=self.seeds)[0][:1]
+
+        def call() -> None:
+            self._train(index)
+            jax.block_until_ready(self.state)
+
+        call()
+        size = (index[0, 0] < len(self.flat.mask) - 1).sum()
+        return {"seconds": [seconds(call) for _ in range(count)], "utterances": int(size)}
+
+    def evaluation(self) -> dict[str, Any]:
+        return {"seconds": [seconds(self._evaluate)]}
+
+    def latency(self, dialogues: list[int], count: int, warm: int) -> dict[str, Any]:
+        """The prediction of one dialogue at a time; the first calls do not count."""
+        run = self._run(self.state.params)
+
+        def call() -> None:
+            predict_features(run, [self.dialogues[dialogues[calls.pop() % len(dialogues)]]])
+
+        calls = list(range(warm + count))
+        return {"seconds": [seconds(call) for _ in range(warm + count)][warm:]}
+
+    def products(self, shapes: list[tuple[int, int, int, bool]], dtype: str, count: int) -> dict[str, Any]:
+        """Seconds of a product of each shape; see `step_time.PRODUCTS`."""
+        found = []
+        for m, k, n, transposed in shapes:
+            rng = np.random.default_rng(0)
+            a, b = (rng.normal(size=shape) for shape in ((k, m) if transposed else (m, k), (k, n)))
+            a, b = (jnp.asarray(x, dtype) for x in (a, b))
+            call = functools.partial(_product, a, b, transposed=transposed)
+            call()
+            found.append(seconds(call, count=count) / count)
+        return {"seconds": found}
+
+    def _epoch(self) -> None:
+        self.number += 1
+        for index in self.plan.epoch(self.number, seeds=self.seeds):
+            self._train(index)
+        jax.block_until_ready(self.state)
+
+    def _train(self, index: np.ndarray) -> None:
+        self.state, _ = self.train_epoch(self.state, self.stats, self.flat, jax.device_put(index))
+
+    def _evaluate(self) -> np.ndarray:
+        """The confusion counts of the corpus, by seed."""
+        plans = self.evaluation_plan
+        each = [steps.confusion(self.model, self.state.params, self.stats, self.flat, index) for index in plans]
+        return np.sum(jax.device_get(each), axis=0)
+
+    def _run(self, params: Any) -> runs.Run:
+        """A run as jmer.train leaves it and `runs.load` opens it, but for what only describes it."""
+        return runs.Run(
+            workdir=Path(),
+            config=self.config,
+            labels=LABELS,
+            modalities={m: {"dim": d} for m, d in self.dims.items()},
+            model=self.model,
+            params=jax.tree.map(lambda x: x[:, None], params),
+            stats=self.stats,
+            progress={},
+        )
+
+
 def main(path: str, settings: dict[str, Any]) -> None:
-    with np.load(path) as stored:
-        file = dict(stored)
-    dims: dict[str, int] = dict.fromkeys(MODALITIES, file["x"].shape[2])
-    seeds = tuple(range(settings["seeds"]))
-    dialogues = features(file)
-    config = config_of(settings)
-    model = runs.make_model(config, dims=dims, sequence_dims={}, labels=LABELS)
-    objective = runs.make_objective(config, model, np.bincount(file["label"][:-1], minlength=len(LABELS)))
-    plan = Plan([len(d) for d in dialogues], batch_utterances=settings["batch_utterances"])
-    optimizer = make_optimizer(lr=1e-3, total_steps=10**6, warmup=0.0, weight_decay=0.01, clip_norm=1.0)
-    state = steps.init_state(model, optimizer, seeds=seeds)
-    plain = {"mean": 0.0, "scale": 1.0}  # PyTorch's side does not standardise
-    stats = {f"{m}_{name}": np.full(d, plain[name], np.float32) for m, d in dims.items() for name in steps.STATS}
-    flat, stats = jax.device_put((flatten(dialogues, dims=dims, sequences={}), stats))
-    train_epoch, number = steps.make_train_epoch(model, optimizer, objective), 0
-    first = state.params
-
-    def epoch() -> float:
-        nonlocal state, number
-        number += 1
-        start = time.perf_counter()
-        for index in plan.epoch(number, seeds=seeds):
-            state, _ = train_epoch(state, stats, flat, jax.device_put(index))
-        jax.block_until_ready(state)
-        return time.perf_counter() - start
-
-    widths = [(layout.steps, layout.rows, layout.width) for layout in plan.layouts]
-    about = {"jax": jax.__version__, "device": jax.devices()[0].device_kind, "batches": widths}
-    print(json.dumps({"ready": about}), flush=True)
-    for line in sys.stdin:
-        if line.strip() == "epoch":
-            print(json.dumps({"seconds": epoch()}), flush=True)
-        elif line.startswith("check "):
-            out = Path(line.removeprefix("check ").strip())
-            ends, chosen = np.cumsum(file["lengths"]), np.flatnonzero(file["lengths"] == 9)[:3]
-            batch = gather(jax.device_get(flat), ends[chosen, None] + np.arange(-9, 0))
-            probs, _ = steps.predict(model, first, stats, batch)
-            np.savez(out, logits=np.log(probs[0]), chosen=chosen)
-            print(json.dumps({"written": str(out)}), flush=True)
+    side = Side(path, settings)
+    found = runs.environment("")
+    about = {name: found["packages"][name] for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
+    about |= {"python": found["python"], "revision": found["git_revision"], "device": found["devices"][0]}
+    about["threads"] = len(os.sched_getaffinity(0))
+    about["batches"] = [(layout.steps, layout.rows, layout.width) for layout in side.plan.layouts]
+    names = ("check", "first", "epoch", "step", "evaluation", "latency", "products")
+    serve(about, {name: getattr(side, name) for name in names})
 
 
 if __name__ == "__main__":

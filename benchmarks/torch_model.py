@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch_geometric
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch_geometric.nn import GATConv, RGCNConv
 
+torch_geometric.backend.use_segment_matmul = False  # or it would count for it, without pyg_lib in vain
 WINDOW, BIN = 10, 5  # the graph's; relations: same or other speaker, past or future, to 5 apart or beyond
 RELATIONS = 8
 
@@ -58,20 +60,22 @@ class Pyg(nn.Module):
 
     @staticmethod
     def collate(built: Sequence[tuple[Tensor, Tensor]], lengths: Sequence[int], width: int) -> tuple[Tensor, ...]:
+        """Edges and their relations, and where the nodes are in a batch of that width."""
         starts = np.cumsum([0, *lengths[:-1]])
         edges = torch.cat([e + int(s) for (e, _), s in zip(built, starts, strict=True)], dim=1)
-        return edges, torch.cat([kind for _, kind in built])
+        where = torch.cat([torch.arange(row * width, row * width + n) for row, n in enumerate(lengths)])
+        return edges, torch.cat([kind for _, kind in built]), where
 
-    def forward(self, x: Tensor, mask: Tensor, edges: Tensor, kinds: Tensor) -> Tensor:
-        flat = x[mask]
-        loops = torch.arange(len(flat))
+    def forward(self, x: Tensor, mask: Tensor, edges: Tensor, kinds: Tensor, where: Tensor) -> Tensor:
+        nodes = x.flatten(0, 1)
+        flat = nodes[where]
+        loops = torch.arange(len(flat), device=x.device)
         both = torch.cat([edges, torch.stack([loops, loops])], dim=1)
-        with_loops = torch.cat([kinds, torch.full((len(flat),), RELATIONS)])
+        with_loops = torch.cat([kinds, torch.full_like(loops, RELATIONS)])
         one_hot = functional.one_hot(with_loops, RELATIONS + 1).to(flat.dtype)
         flat = functional.relu(self.norm(self.rgcn(flat, edges, kinds)))
-        out = torch.zeros_like(x)
-        out[mask] = self.gat(flat, both, one_hot).to(x.dtype)
-        return out
+        out = self.gat(flat, both, one_hot).to(x.dtype)
+        return torch.zeros_like(nodes).index_copy(0, where, out).reshape(x.shape)
 
 
 class Dense(nn.Module):
