@@ -63,7 +63,7 @@ def about(measured: Sequence[Any], args: Any) -> str:
     lines = [
         f"{platform.machine()}, {cpu}, {args.threads} of {os.cpu_count()} cores, as many threads; {args.repeats} turns."
     ]
-    sides = {"PyTorch" if "graph" in m.row.settings else "jmer": m.about for m in measured if m.about}
+    sides = {"PyTorch" if "graph" in m.row.settings else "jmer": m.about for m in measured if not m.failed}
     for side, said in sides.items():
         lines.append(
             f"{side}: " + ", ".join(f"{name} {value}" for name, value in said.items() if name != "batches") + "."

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jmer_step import LABELS, config_of
-from step_report import report
+from step_report import about, report
 from step_worker import Worker
 
 from jmer import cli, files, runs, steps
@@ -165,7 +165,9 @@ def main(argv: Sequence[str]) -> int:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / "step_time.md").write_text(text)
         kept = {m.row.name: {"about": m.about, "failed": m.failed, "seconds": m.seconds} for m in measured}
-        files.save_json(RESULTS / "step_time.json", {"rows": kept, "products": products})
+        files.save_json(
+            RESULTS / "step_time.json", {"about": about(measured, args), "rows": kept, "products": products}
+        )
     return cli.EXIT_OK
 
 

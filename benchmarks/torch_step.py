@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch_geometric
 from step_worker import read_corpus, seconds, serve
+from torch.fx.experimental import _config as symbolic
 from torch.nn.utils import clip_grad_norm_
 from torch_model import Batch, Dense, Model, Pyg, focal_loss, load, relations
 
@@ -153,6 +154,7 @@ class Side:
         def call() -> None:
             self.model = self._model()
             self.optimizer = self._optimizer()
+            symbolic.use_duck_shape = False  # or it compiles again where two sizes that were equal are not
             compiled = self.settings["compile"]
             self.forward = torch.compile(self.model, dynamic=True) if compiled else self.model
             self._epoch()
