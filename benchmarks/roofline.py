@@ -1,0 +1,188 @@
+"""How near training and evaluation come to what this machine could do at best.
+
+    python benchmarks/roofline.py [--quick]
+
+The model and batches of step_time.py (3 x 768 features, hidden 256, 312 utterances a batch) on dialogues of 1 to 24
+utterances, with random features. The limit of a program is the longer of two times,
+
+    products   its floating-point operations / the rate of the quickest matrix product at the model's shapes
+    memory     the bytes that must move at least / the rate of adding 1 to a large array where it lies, read and written
+
+and what is reached is the limit / the measured time. The bytes that must move at least are, a step and seed: in
+training, the parameters and AdamW's two moments read and written once; in evaluation, the parameters read; in both, the
+batch's features read. What lies in between (activations, gradients) might stay in a cache. `bytes accessed` is XLA's
+own count, every operand and result of every fused operation; it bounds nothing, and is shown beside it.
+
+Operations are XLA's `cost_analysis()` of one step. XLA counts the body of a loop once, however often it runs: the GRU's
+loops would be missing but for one step in 24. So the counted program has its scans unrolled, and the timed one not.
+`products by hand` checks it: 2 M N K for every matrix product in the step's jaxpr, times the lengths of the scans that
+it is in. XLA's count, which has the element-wise operations too, must not be below it nor above 1.25 times it. The
+jaxpr's forward count was in turn compared with a sum over the layers' shapes, 6.08 MFLOP an utterance in rows of 24
+(1.18 input, 1.18 + 0.59 GRU, 0.39 + 1.18 fusion, 1.28 R-GCN, 0.15 GAT, 0.13 head): 1.90 GFLOP a batch of 312, the same.
+"""
+
+import functools
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import jaxprs_in_params
+from jmer_step import config_of
+from synthetic import dialogues, lengths_like_meld, machine, seconds_of, spread, training, write
+
+from jmer import cli, steps
+from jmer.batches import evaluation_plan
+
+DIM, BATCH_UTTERANCES = 768, 312
+MODEL = {"hidden": 256, "heads": 8}
+# Rows, inner and columns of products in the model: input, GRU, gates, R-GCN; of one batch and of eight seeds' at once.
+SHAPES = [(m, k, n) for k, n in ((768, 256), (256, 768), (768, 768), (2048, 256)) for m in (312, 2496)]
+ARRAY = 2**28  # bytes, beyond any cache
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--quick", action="store_true", help="little data, one seed; nothing is written")
+    args = parser.parse_args(argv)
+    rates = measured_rates(budget=0.2 if args.quick else 2.0)
+    corpus = dialogues(lengths_like_meld(600 if args.quick else 5_000), dim=DIM)
+    rows = [row for seeds in ((1,) if args.quick else (1, 8)) for row in measure(corpus, seeds, repeats=5)]
+    lines = table(rates, rows)
+    write("roofline", lines, {"about": machine(), "rates": rates, "rows": rows}, keep=not args.quick)
+    return cli.EXIT_OK
+
+
+def measured_rates(*, budget: float) -> dict[str, Any]:
+    """Operations a second of each product, and bytes a second of a pass over an array; medians."""
+    rng = np.random.default_rng(0)
+    product, calls = jax.jit(jnp.matmul), {}
+    for m, k, n in SHAPES:
+        a, b = (jnp.array(rng.standard_normal(shape, np.float32)) for shape in ((m, k), (k, n)))
+        calls[f"{m} x {k} x {n}"] = functools.partial(product, a, b)
+    seconds = seconds_of(calls, budget=budget, least=20)
+    products = {
+        name: 2 * math.prod(shape) / statistics.median(seconds[name]) for name, shape in zip(calls, SHAPES, strict=True)
+    }
+    add, x = jax.jit(lambda x: x + 1, donate_argnums=0), jnp.zeros(ARRAY // 4, jnp.float32)
+
+    def pass_over() -> jax.Array:
+        nonlocal x
+        x = add(x)
+        return x
+
+    passes = seconds_of({"pass": pass_over}, budget=budget)["pass"]
+    return {"products": products, "product": max(products.values()), "memory": 2 * ARRAY / statistics.median(passes)}
+
+
+def measure(corpus: Sequence[Any], seeds: int, *, repeats: int) -> list[dict[str, Any]]:
+    """A row of training and one of evaluation."""
+    config = config_of(MODEL)
+    config.batch_utterances = BATCH_UTTERANCES
+    model, plan, train_epoch, state, stats, flat, _ = training(corpus, config, seeds=tuple(range(seeds)))
+    (index,) = jax.device_put(plan.epoch(0, seeds=range(seeds)))  # [J, S, B, U]
+    (eval_index,) = jax.device_put(evaluation_plan([len(d) for d in corpus], batch_utterances=BATCH_UTTERANCES))
+    parameters = 4 * sum(x.size for x in jax.tree.leaves(state.params))
+    features = 4 * DIM * len(model.dims)  # of an utterance
+
+    def confusion(params: Any, stats: Any, flat: Any, index: jax.Array) -> jax.Array:
+        return steps.confusion(model, params, stats, flat, index)
+
+    trained = counted(train_epoch, state, stats, flat, index[:1])
+    trained |= {"steps": len(index), "utterances": index[0].size, "bytes": 6 * parameters + features * index[0].size}
+    evaluated = counted(confusion, state.params, stats, flat, eval_index[:1])
+    evaluated |= {"steps": len(eval_index), "utterances": seeds * eval_index[0].size}
+    evaluated |= {"bytes": parameters + features * eval_index[0].size}  # the seeds have their batch in common
+
+    def evaluate() -> None:
+        jax.block_until_ready(confusion(state.params, stats, flat, eval_index))
+
+    def train() -> None:
+        nonlocal state
+        state, _ = train_epoch(state, stats, flat, index)
+        jax.block_until_ready(state)
+
+    rows = []
+    for name, row, epoch in (("training", trained, train), ("evaluation", evaluated, evaluate)):
+        epoch()  # compiles
+        seconds = [timed(epoch) / row["steps"] for _ in range(repeats)]
+        rows.append({"program": name, "seeds": seeds, **row, "seconds": seconds})
+    return rows
+
+
+def timed(call: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def counted(function: Callable[..., Any], *args: Any) -> dict[str, float]:
+    """Operations and bytes of a call, by XLA and by hand.
+
+    Raises:
+      RuntimeError: they do not fit each other.
+    """
+    by_hand = products(jax.make_jaxpr(function)(*args).jaxpr)
+    jax.clear_caches()  # of traces with loops
+    with mock.patch.object(jax.lax, "scan", functools.partial(jax.lax.scan, unroll=True)):
+        compiled = jax.jit(function).lower(*args).compile()
+    jax.clear_caches()  # of traces without
+    cost = compiled.cost_analysis()
+    assert cost is not None
+    if not by_hand <= cost["flops"] <= 1.25 * by_hand:
+        raise RuntimeError(f"XLA counts {cost['flops']:.4g} operations, the products alone have {by_hand:.4g}")
+    return {"flops": cost["flops"], "products": by_hand, "accessed": cost["bytes accessed"]}
+
+
+def products(jaxpr: Any) -> float:
+    """Operations of the matrix products in a jaxpr and those inside it; 2 for a multiplication and an addition."""
+    total = 0.0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            inner = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+            total += 2.0 * inner * equation.outvars[0].aval.size
+        times = equation.params["length"] if equation.primitive.name == "scan" else 1
+        total += times * sum(products(inner) for inner in jaxprs_in_params(equation.params))
+    return total
+
+
+def table(rates: dict[str, Any], rows: Sequence[dict[str, Any]]) -> list[str]:
+    best = max(rates["products"], key=rates["products"].get)
+    lines = [
+        "# Time of a step against the machine's limit",
+        "",
+        f"{machine()}; quickest product {rates['product'] / 1e9:.0f} GFLOP/s ({best}), memory "
+        f"{rates['memory'] / 1e9:.1f} GB/s. 3 x {DIM} features; utterances are those of a step and all "
+        "seeds, padding too; time is median (least to most).",
+        "",
+        "| program | seeds | utterances | GFLOP | products by hand | MB at least | bytes accessed, MB | products, ms "
+        "| memory, ms | limit, ms | measured, ms | reached |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        arithmetic, memory = row["flops"] / rates["product"], row["bytes"] / rates["memory"]
+        limit = max(arithmetic, memory)
+        cells = [
+            row["program"],
+            str(row["seeds"]),
+            str(row["utterances"]),
+            f"{row['flops'] / 1e9:.2f}",
+            f"{row['products'] / 1e9:.2f}",
+        ]
+        cells += [f"{row['bytes'] / 1e6:.1f}", f"{row['accessed'] / 1e6:.0f}"]
+        cells += [f"{1000 * x:.1f}" for x in (arithmetic, memory, limit)]
+        cells += [spread(row["seconds"], scale=1000), f"{limit / statistics.median(row['seconds']):.0%}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "| product | GFLOP/s |", "|---|---|"]
+    return lines + [f"| {name} | {rate / 1e9:.0f} |" for name, rate in rates["products"].items()]
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
