@@ -16,7 +16,7 @@ from jmer.graph.forms import Banded, Dense, Graph, Segments, Window
 from jmer.masks import keep_mask
 
 FORMS = ("dense", "banded", "segments")
-_DENSE_LIMIT = 256  # nodes of a row
+_DENSE_LIMIT = 12  # nodes of a row for each slot of the window, measured by benchmarks/graph_forms.py
 _WHO, _WHEN = ("same", "other"), ("past", "future")
 
 
@@ -55,12 +55,13 @@ def speaker_graph(
       form: one of `FORMS`, which all hold the same edges, or `auto` for the quickest at these shapes.
     """
     _, u, m = present.shape
-    if form == "auto":
-        form = "dense" if u * m <= _DENSE_LIMIT else "banded"
-    if form not in FORMS:
-        raise ValueError(f"graph form '{form}'; expected auto, {', '.join(FORMS)}")
     # Offsets beyond the width of a row reach nobody.
     window = Window(tuple(o for o in range(-min(past, u - 1), min(future, u - 1) + 1) if o != 0), m)
+    if form == "auto":
+        slots = len(window.offsets) + m - 1
+        form = "dense" if u * m <= _DENSE_LIMIT * slots else "banded"
+    if form not in FORMS:
+        raise ValueError(f"graph form '{form}'; expected auto, {', '.join(FORMS)}")
     bins, between = np.array(distance_bins, np.int32), 4 * (len(distance_bins) + 1)
 
     def relation(offset: np.ndarray, other: jax.Array) -> jax.Array:

@@ -104,13 +104,30 @@ def test_all_forms_give_the_same_and_have_the_same_gradients(past, future, strea
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), reference, other)
 
 
-def test_the_form_is_chosen_by_the_width_of_a_row():
-    for width, form in ((7, Dense), (300, Banded)):
-        zeros = jnp.zeros((1, width), jnp.int32)
-        graph = speaker_graph(jnp.ones((1, width, 1), jnp.bool_), zeros, zeros, past=2, future=2, form="auto")
-        assert isinstance(graph, form)
+@pytest.mark.parametrize(
+    ("width", "streams", "reach", "form"),
+    [
+        (24, 1, 10, Dense),  # as dialogues are
+        (240, 1, 10, Dense),  # 12 nodes for each of 20 slots
+        (241, 1, 10, Banded),
+        (88, 3, 10, Dense),  # 264 nodes, 20 slots and 2 for the other streams
+        (89, 3, 10, Banded),
+        (960, 1, 40, Dense),
+        (961, 1, 40, Banded),
+        (400, 3, 400, Dense),  # each with all: there is nothing to leave out
+    ],
+)
+def test_the_form_is_chosen_by_nodes_and_slots(width, streams, reach, form):
+    zeros = jax.ShapeDtypeStruct((1, width), jnp.int32)
+    present = jax.ShapeDtypeStruct((1, width, streams), jnp.bool_)
+    make = functools.partial(speaker_graph, past=reach, future=reach, form="auto")
+    assert isinstance(jax.eval_shape(make, present, zeros, zeros), form)
+
+
+def test_an_unknown_form_is_an_error():
+    zeros = jnp.zeros((1, 4), jnp.int32)
     with pytest.raises(ValueError, match="graph form 'sparse'; expected auto, dense, banded, segments"):
-        speaker_graph(jnp.ones((1, 4, 1), jnp.bool_), zeros[:, :4], zeros[:, :4], past=2, future=2, form="sparse")
+        speaker_graph(jnp.ones((1, 4, 1), jnp.bool_), zeros, zeros, past=2, future=2, form="sparse")
 
 
 def test_relations_have_one_name_each():
