@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
 def shapes() -> list[Shape]:
     """Every shape once; the default config's width of layers with the default window only."""
     found = []
-    for hidden, heads, windows in ((256, 8, (10, 40, UTTERANCES)), (128, 4, (10,))):
+    for hidden, heads, windows in ((256, 8, (2, 10, 40, UTTERANCES)), (128, 4, (10,))):
         for streams in (1, 3):
             for window in windows:
                 found += [Shape(hidden, heads, streams, min(window, width - 1), width) for width in WIDTHS]
