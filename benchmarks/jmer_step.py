@@ -80,7 +80,7 @@ class Side:
             f"{m}_{name}": np.full(d, plain[name], np.float32) for m, d in self.dims.items() for name in steps.STATS
         }
         evaluation = evaluation_plan(lengths, batch_utterances=BATCH_UTTERANCES)
-        flat = flatten(self.dialogues, dims=self.dims, sequences={})
+        flat = flatten(self.dialogues, utterances=sum(map(len, self.dialogues)), dims=self.dims, sequences={})
         self.flat, self.stats, self.evaluation_plan = jax.device_put((flat, stats, evaluation))
         self.number = 0  # of the epoch
 

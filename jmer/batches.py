@@ -6,10 +6,11 @@ length comes where is drawn anew every epoch. So all batches have one shape, or 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from jmer.types import UNLABELLED, Batch, Features
 
@@ -31,21 +32,31 @@ class Layout(NamedTuple):
 
 
 def flatten(
-    dialogues: Sequence[Features], *, dims: Mapping[str, int], sequences: Mapping[str, tuple[int, int]]
+    dialogues: Iterable[Features],
+    *,
+    utterances: int,
+    dims: Mapping[str, int],
+    sequences: Mapping[str, tuple[int, int]],
+    dtype: DTypeLike = np.float32,
+    zeros: Callable[[tuple[int, ...], DTypeLike], np.ndarray] = np.zeros,
 ) -> Batch:
-    """All utterances end to end, and one that is padding: a `Batch` with `[N + 1]` in place of `[B, U]`.
+    """All utterances end to end, then padding, at least one: a `Batch` with `[N + 1]` in place of `[B, U]`.
 
     Args:
+      dialogues: read once, and not held.
+      utterances: N, how many there is room for; as many as the dialogues have, or more.
       dims: modality -> D; a modality that a dialogue lacks is absent in its utterances.
       sequences: modality -> (T, D'); T is at least that of the longest sequence.
+      dtype: of the features.
+      zeros: makes the arrays.
     """
-    n = sum(map(len, dialogues)) + 1
+    n = utterances + 1
     flat = Batch(
-        features={m: np.zeros((n, d), np.float32) for m, d in dims.items()},
-        present={m: np.zeros(n, np.bool_) for m in dims},
-        sequences={m: np.zeros((n, t, d), np.float16) for m, (t, d) in sequences.items()},
-        frames={m: np.zeros((n, t), np.bool_) for m, (t, _) in sequences.items()},
-        mask=np.arange(n) < n - 1,
+        features={m: zeros((n, d), dtype) for m, d in dims.items()},
+        present={m: zeros((n,), np.bool_) for m in dims},
+        sequences={m: zeros((n, t, d), np.float16) for m, (t, d) in sequences.items()},
+        frames={m: zeros((n, t), np.bool_) for m, (t, _) in sequences.items()},
+        mask=np.zeros(n, np.bool_),
         first=np.zeros(n, np.bool_),
         speaker=np.full(n, -1, np.int32),
         label=np.full(n, UNLABELLED, np.int32),
@@ -62,6 +73,7 @@ def flatten(
                 sequence = dialogue.sequences[m][u]
                 flat.sequences[m][start + u, : len(sequence)] = sequence
                 flat.frames[m][start + u, : len(sequence)] = True
+        flat.mask[here] = True
         flat.first[start] = True
         numbers = {name: i for i, name in enumerate(dict.fromkeys(dialogue.speakers))}
         flat.speaker[here] = [numbers[name] for name in dialogue.speakers]
@@ -71,8 +83,13 @@ def flatten(
     return flat
 
 
+def dialogue_lengths(flat: Batch) -> np.ndarray:
+    """Returns `[n]` int64, how many utterances each dialogue of a flat split has."""
+    return np.diff(np.flatnonzero(flat.first), append=flat.mask.sum())
+
+
 def gather(flat: Batch, index: Any) -> Batch:
-    """The utterances at `index` `[B, U]`, as a batch; of numpy or jax arrays."""
+    """The utterances at `index` `[B, U]`, as a batch, or a slice of them; of numpy or jax arrays."""
     return Batch(*({m: x[index] for m, x in f.items()} if isinstance(f, dict) else f[index] for f in flat))
 
 
@@ -137,7 +154,7 @@ class Plan:
 
     def __init__(
         self,
-        lengths: Sequence[int],
+        lengths: Sequence[int] | np.ndarray,
         *,
         batch_utterances: int,
         views: int = 0,
@@ -211,7 +228,7 @@ class Plan:
         return indices
 
 
-def evaluation_plan(lengths: Sequence[int], *, batch_utterances: int) -> list[np.ndarray]:
+def evaluation_plan(lengths: Sequence[int] | np.ndarray, *, batch_utterances: int) -> list[np.ndarray]:
     """Returns `[J, B, U]` int32 utterance numbers, where every utterance comes once, for each of a few widths.
 
     Dialogues lie end to end; N, after the last, is padding. B is a power of two where a batch is not full, so that a

@@ -13,6 +13,7 @@ from typing import Any
 import orbax.checkpoint as ocp
 
 from jmer import files
+from jmer.devices import is_main
 from jmer.errors import UserError
 
 Tree = Any  # a pytree of arrays
@@ -41,6 +42,8 @@ class Checkpoints:
                 progress=ocp.args.JsonSave(dict(progress)),
             ),
         )
+        if not is_main():
+            return
         files.save_json(self._hash_file(epoch), _hashes(self.folder / str(epoch)))
         for old in self.folder.glob("*.sha256.json"):
             if not (self.folder / old.name.split(".")[0]).is_dir():

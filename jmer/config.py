@@ -19,6 +19,9 @@ def base() -> Config:
     config.modalities = ""  # comma-separated; empty: all that the dataset holds
     config.sequences = ""  # comma-separated; modalities whose sequences are pooled by attention, beside their vectors
     config.batch_utterances = 256  # utterances a batch, about; rows hold several dialogues
+    config.data_dtype = "float32"  # of the features in training; bfloat16 takes half the memory
+    config.data_mode = "auto"  # resident on the device, or streamed; auto: streamed where it takes over half the memory
+    config.devices = 0  # the first so many; 0: all. Each trains its share of the seeds, or of every batch
 
     # Model. config.future=0 asks for a causal model, for online use: nothing in it then looks ahead.
     config.hidden = 128  # width of every layer
@@ -79,11 +82,12 @@ def base() -> Config:
 
 
 _AT_LEAST = {
-    "batch_utterances": 1, "hidden": 2, "heads": 1, "past": 0, "future": 0, "seed": 0, "seeds": 1, "epochs": 1,
-    "patience": 1, "weight_decay": 0, "dropout": 0, "drop_node": 0, "drop_edge": 0, "modality_dropout": 0, "warmup": 0,
-    "encoder_layers": 1, "bases": 0, "gfpush.order": 0, "gfpush.rmax": 0, "gfpush.top_k": 0, "feature_noise": 0,
-    "mixup": 0, "consistency.passes": 1, "consistency.weight": 0, "consistency.confidence": 0, "focal_gamma": 0,
-    "label_smoothing": 0, "logit_adjustment": 0, "sentiment": 0, "contrastive.weight": 0, "keep_epochs": 1,
+    "batch_utterances": 1, "devices": 0, "hidden": 2, "heads": 1, "past": 0, "future": 0, "seed": 0, "seeds": 1,
+    "epochs": 1, "patience": 1, "weight_decay": 0, "dropout": 0, "drop_node": 0, "drop_edge": 0, "warmup": 0,
+    "modality_dropout": 0, "encoder_layers": 1, "bases": 0, "gfpush.order": 0, "gfpush.rmax": 0, "gfpush.top_k": 0,
+    "feature_noise": 0, "mixup": 0, "consistency.passes": 1, "consistency.weight": 0, "consistency.confidence": 0,
+    "focal_gamma": 0, "label_smoothing": 0, "logit_adjustment": 0, "sentiment": 0, "contrastive.weight": 0,
+    "keep_epochs": 1,
 }  # fmt: skip
 _BELOW = {
     "dropout": 1, "drop_node": 1, "drop_edge": 1, "modality_dropout": 1, "warmup": 1, "specialist_weight": 1,
@@ -96,6 +100,8 @@ _ABOVE = {
 _SCHEMES = ("none", "inverse", "sqrt", "effective")
 BIDIRECTIONAL = ("bigru", "bigru_attention")  # encoders that can be no part of a causal model
 _ONE_OF = {
+    "data_dtype": ("float32", "bfloat16"),
+    "data_mode": ("auto", "resident", "streamed"),
     "encoder": ("none", "gru", "transformer", *BIDIRECTIONAL),
     "fusion": ("early", "gated", "late", "hybrid"),
     "graph_nodes": ("utterance", "modality"),
@@ -106,6 +112,7 @@ _ONE_OF = {
     "merge_epochs": ("vote", "average"),
 }
 GRAPH_LAYERS = ("rgcn", "gat", "grnn", "gfpush")
+RESULT_NEUTRAL = ("data_mode", "devices")  # a run may go on with another value of these
 
 
 def names_in(field: str) -> tuple[str, ...]:

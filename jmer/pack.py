@@ -148,7 +148,11 @@ class Dataset:
         return hashlib.sha256(json.dumps(self.manifest["files"], sort_keys=True).encode()).hexdigest()
 
     def split(self, name: str) -> tuple[Features, ...]:
-        """Returns the dialogues of a split.
+        """Returns the dialogues of a split; arguments and errors as for `stored`."""
+        return tuple(self.stored(name))
+
+    def stored(self, name: str) -> Iterator[Features]:
+        """Yields the dialogues of a split, each read when it is asked for.
 
         Raises:
           UserError: the dataset has no such split.
@@ -159,7 +163,7 @@ class Dataset:
             raise UserError(f"{self.path}: no split '{name}' (it has {', '.join(self.manifest['splits'])})")
         builder = tfds.builder_from_directory(self.path)
         source = builder.as_data_source(name)  # pyright: ignore[reportCallIssue] (a decorator hides its arguments)
-        return tuple(_features(source[i], self.dims, self.sequence_dims) for i in range(len(source)))
+        return (_features(source[i], self.dims, self.sequence_dims) for i in range(len(source)))
 
 
 def load(path: Path) -> Dataset:

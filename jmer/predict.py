@@ -113,8 +113,8 @@ def predict_features(run: Run, dialogues: Sequence[Features]) -> list[tuple[np.n
     params = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), run.params)
     # As dialogues, sequences are padded to one of a few lengths.
     sequences = {m: (round_up(t), d) for m, (t, d) in longest(dialogues, dict(run.model.sequence_dims)).items()}
-    flat = flatten(dialogues, dims=dict(run.model.dims), sequences=sequences)
     lengths = [len(d) for d in dialogues]
+    flat = flatten(dialogues, utterances=sum(lengths), dims=dict(run.model.dims), sequences=sequences)
     results = [np.zeros((seeds, len(flat.mask), n), np.float32) for n in (len(run.labels), len(run.model.gate_names))]
     for index in itertools.chain(*evaluation_plan(lengths, batch_utterances=BATCH_UTTERANCES)):
         found = jax.device_get(steps.predict(run.model, params, run.stats, gather(flat, index)))

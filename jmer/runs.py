@@ -3,7 +3,7 @@
 config.json        the resolved config
 features.json      format of the run, labels, and for each modality the model reads: dim, extractor, fingerprint; and
                    D' of each sequence it reads
-environment.json   versions, device, git revision, dataset fingerprint
+environment.json   versions, devices, git revision, dataset fingerprint, whether the data was streamed
 classes.json       how often each class comes, is drawn, and what it weighs
 metrics.jsonl      one line an epoch and seed
 tensorboard/       the same as TensorBoard events
@@ -11,6 +11,7 @@ checkpoints/       Orbax, with hashes
 eval/<split>/      what jmer.evaluate writes
 """
 
+import functools
 import json
 import os
 import platform
@@ -24,6 +25,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 from ml_collections import ConfigDict
 
 from jmer.checkpoint import Checkpoints
@@ -178,11 +180,12 @@ def load(workdir: Path) -> Run:
         )
     keep = config.keep_epochs
     one = jax.eval_shape(lambda: init_params(model, seeds=seeds_of(config)))
+    # On one device, whatever it was trained on.
+    array = functools.partial(jax.ShapeDtypeStruct, sharding=SingleDeviceSharding(jax.local_devices()[0]))
     widths = dims | {f"{m}_sequence": dim for m, dim in sequence_dims.items()}
-    stats = {f"{m}_{name}": jax.ShapeDtypeStruct((dim,), jnp.float32) for m, dim in widths.items() for name in STATS}
     template = {
-        "params": jax.tree.map(lambda x: jax.ShapeDtypeStruct((x.shape[0], keep, *x.shape[1:]), x.dtype), one),
-        "stats": stats,
+        "params": jax.tree.map(lambda x: array((x.shape[0], keep, *x.shape[1:]), x.dtype), one),
+        "stats": {f"{m}_{name}": array((dim,), jnp.float32) for m, dim in widths.items() for name in STATS},
     }
     best, progress = checkpoints.restore_best(epoch, best=template)
     params = best["params"]

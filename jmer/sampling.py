@@ -1,18 +1,22 @@
 """Class imbalance, before training: counts, class weights, and which dialogues to draw how often. Numpy only."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from jmer.batches import Plan
-from jmer.types import UNLABELLED, Features
+from jmer.types import UNLABELLED
 
 CLASS_WEIGHTS = ("none", "inverse", "sqrt", "effective")
 
 
-def class_counts(dialogues: Sequence[Features], *, num_classes: int) -> np.ndarray:
-    """Returns how many utterances of each class each dialogue has: `[n, C]` int64."""
-    return np.stack([np.bincount(d.labels[d.labels != UNLABELLED], minlength=num_classes) for d in dialogues])
+def class_counts(labels: np.ndarray, lengths: np.ndarray, *, num_classes: int) -> np.ndarray:
+    """Returns how many utterances of each class each dialogue has: `[n, C]` int64.
+
+    Args:
+      labels: `[N]` int32, the dialogues' end to end; lengths: `[n]`, of the dialogues.
+    """
+    dialogue, known = np.repeat(np.arange(len(lengths)), lengths), labels != UNLABELLED
+    pair = dialogue[known] * num_classes + labels[known]
+    return np.bincount(pair, minlength=len(lengths) * num_classes).reshape(-1, num_classes)
 
 
 def class_weights(counts: np.ndarray, *, scheme: str, beta: float = 0.999) -> np.ndarray:

@@ -5,7 +5,7 @@ that make its batches.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,10 +16,11 @@ import optax
 from jmer.batches import flatten, gather
 from jmer.nn.model import Model, Output
 from jmer.objective import Objective
-from jmer.types import UNLABELLED, Batch, Features
+from jmer.types import UNLABELLED, Batch
 
 Tree = Any  # a pytree of arrays
 
+_STATS_ROWS = 4096  # utterances
 STATS = ("mean", "scale")  # the model's `stats` variables of a modality, and of its sequences
 
 
@@ -37,24 +38,26 @@ class State(NamedTuple):
     seed: jax.Array
 
 
-def feature_stats(
-    dialogues: Sequence[Features], *, modalities: Iterable[str], sequences: Iterable[str] = ()
-) -> dict[str, np.ndarray]:
+def feature_stats(flat: Batch) -> dict[str, np.ndarray]:
     """Returns the model's `stats` variables: mean and 1 / scale of every feature over the utterances that have it.
 
-    Of the modalities in `sequences`, also those of their sequences, over all frames.
+    Of sequences likewise, over all frames.
 
     A feature that hardly varies (a word seen once, say) would be blown up by its own deviation, so each scale is at
     least a tenth of the modality's typical one.
+
+    Args:
+      flat: of `batches.flatten`, the train split without its views.
     """
-    parts = {m: [d.values[m][d.present[m]] for d in dialogues] for m in modalities}
-    parts |= {f"{m}_sequence": [s for d in dialogues for s in d.sequences[m]] for m in sequences}
+    arrays = {m: (x, flat.present[m]) for m, x in flat.features.items()}
+    arrays |= {f"{m}_sequence": (x, flat.frames[m]) for m, x in flat.sequences.items()}
     stats = {}
-    for name, each in parts.items():
-        # Part by part: all frames at once, in float64, would be four times what the dataset takes.
-        count, zeros = sum(map(len, each)), np.zeros(each[0].shape[1:])
-        mean = sum((x.sum(axis=0, dtype=np.float64) for x in each), zeros) / count
-        std = np.sqrt(sum((np.square(x - mean).sum(axis=0) for x in each), zeros) / count)
+    for name, (x, valid) in arrays.items():
+        # Part by part: all at once, in float64, would be several times what the dataset takes.
+        parts = [slice(i, i + _STATS_ROWS) for i in range(0, len(x), _STATS_ROWS)]
+        count = valid.sum()
+        mean = sum(x[part][valid[part]].astype(np.float64).sum(axis=0) for part in parts) / count
+        std = np.sqrt(sum(np.square(x[part][valid[part]] - mean).sum(axis=0) for part in parts) / count)
         floor = 0.1 * np.sqrt(np.mean(std**2)) or 1.0
         stats[f"{name}_mean"] = mean.astype(np.float32)
         stats[f"{name}_scale"] = (1 / np.maximum(std, floor)).astype(np.float32)
@@ -64,7 +67,7 @@ def feature_stats(
 def init_params(model: Model, *, seeds: Sequence[int]) -> Tree:
     """Returns fresh parameters; a seed's do not depend on the other seeds."""
     sequences = {m: (1, dim) for m, dim in model.sequence_dims}
-    flat = flatten([], dims=dict(model.dims), sequences=sequences)
+    flat = flatten([], utterances=0, dims=dict(model.dims), sequences=sequences)
     blank = jax.tree.map(jnp.asarray, gather(flat, np.zeros((1, 4), np.int32)))
     init = jax.vmap(lambda seed: model.init(_key(seed, 0), blank, train=False)["params"])
     return jax.jit(init)(jnp.array(seeds, jnp.int32))
@@ -78,12 +81,19 @@ def init_state(model: Model, optimizer: optax.GradientTransformation, *, seeds: 
 
 
 def make_train_epoch(
-    model: Model, optimizer: optax.GradientTransformation, objective: Objective
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    objective: Objective,
+    *,
+    shardings: tuple[jax.sharding.Sharding, jax.sharding.Sharding] | None = None,
 ) -> Callable[[State, Tree, Batch, jax.Array], tuple[State, jax.Array]]:
     """Returns the jitted `(state, stats, flat, index) -> (state, loss [S])`: J updates in one program.
 
     flat: of `batches.flatten`; index: `[J, S, B, U]` int32, of `batches.Plan.epoch`; loss: the mean of the updates'.
     One trace a shape of these; the old state is donated.
+
+    Args:
+      shardings: where the state and the loss are to lie; not given: wherever they come out.
     """
 
     def update(state: State, stats: Tree, flat: Batch, index: jax.Array) -> tuple[State, jax.Array]:
@@ -106,7 +116,7 @@ def make_train_epoch(
         state, losses = jax.lax.scan(lambda s, i: jax.vmap(update, (0, None, None, 0))(s, stats, flat, i), state, index)
         return state, losses.mean(axis=0)
 
-    return jax.jit(epoch, donate_argnums=0)
+    return jax.jit(epoch, donate_argnums=0, out_shardings=shardings)
 
 
 @functools.partial(jax.jit, static_argnums=0)

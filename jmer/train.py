@@ -17,24 +17,36 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 from jmer import cli, evaluate, extract, files, metrics, pack, runs, sampling, steps
-from jmer.batches import Plan, evaluation_plan, flatten, longest
+from jmer.batches import Plan, dialogue_lengths, evaluation_plan, gather
 from jmer.checkpoint import Checkpoints
-from jmer.config import Config, check, check_fit, names_in
+from jmer.config import RESULT_NEUTRAL, Config, check, check_fit, names_in
+from jmer.devices import Placement, is_main, join_processes, put, wait_for_all
 from jmer.errors import UserError
+from jmer.feed import Feed, load_flat
 from jmer.optim import make_optimizer
 from jmer.predict import BATCH_UTTERANCES
-from jmer.types import MODALITIES, UNLABELLED, Features
+from jmer.types import MODALITIES, UNLABELLED, Batch
 
 
 def main(argv: Sequence[str]) -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument("--workdir", type=Path, help="run directory; default runs/NAME, NAME that of the config file")
+    distributed = parser.add_argument_group("several processes, the same command in each, on one shared file system")
+    distributed.add_argument("--coordinator", help="HOST:PORT of process 0, or auto in a cluster that JAX knows")
+    distributed.add_argument("--processes", type=int, help="how many there are")
+    distributed.add_argument("--process", type=int, help="which this is, from 0")
     args = cli.parse(parser, argv, config=True)
     workdir = args.workdir or Path("runs") / args.config_name
+    if args.coordinator:
+        join_processes(args.coordinator, count=args.processes, number=args.process)
     runs.keep_compiled()
     if not args.config.dataset:
         args.config.dataset = str(extract.sample_dataset())
     train(args.config, workdir)
+    if jax.process_count() > 1:
+        if is_main():
+            print(f"python -m jmer.evaluate --workdir={workdir} scores the run, in one process")
+        return cli.EXIT_OK
     run = runs.load(workdir)
     dataset = pack.load(Path(run.config.dataset))
     for split in ("dev", "test"):
@@ -55,39 +67,50 @@ def train(config: Config, workdir: Path) -> None:
     check(config)
     seeds, keep = runs.seeds_of(config), config.keep_epochs
 
-    # Data: on the device, where it stays.
+    # Data: end to end, and on its way to the devices.
     dataset = pack.load(Path(config.dataset))
     modalities = _modalities(config, dataset)
-    dims = {m: dataset.dims[m] for m in modalities}
     for split in ("train", "dev"):
         if split not in dataset.manifest["splits"]:
             raise UserError(
                 f"{dataset.path} has no {split} split; training needs train, and dev to choose the epoch on"
             )
-    dialogues, dev_dialogues = dataset.split("train"), dataset.split("dev")
-    _check_data(dataset, modalities, train=dialogues, dev=dev_dialogues)
-    sentiments = any((d.sentiments != UNLABELLED).any() for d in dialogues)
-    framed = [m for m in dataset.sequence_dims if any(len(s) for d in dialogues for s in d.sequences[m])]
+    placement = Placement(seeds=len(seeds), devices=config.devices)
+    sequence_dims = {m: d for m, d in dataset.sequence_dims.items() if m in names_in(config.sequences)}
+    views = [pack.view_split(i + 1) for i in range(dataset.manifest["views"])]
+    (flat, dev_flat), streamed = load_flat(
+        dataset,
+        (("train", *views), ("dev",)),
+        dims={m: dataset.dims[m] for m in modalities},
+        sequence_dims=sequence_dims,
+        dtype=config.data_dtype,
+        mode=config.data_mode,
+        folder=workdir.parent,
+    )
+    train_flat = gather(flat, slice(dataset.manifest["splits"]["train"]["utterances"]))  # without views
+    _check_data(dataset, modalities, train=train_flat, dev=dev_flat)
+    framed = [m for m in sequence_dims if train_flat.frames[m].any()]
+    sentiments = bool((train_flat.sentiment != UNLABELLED).any())
     check_fit(config, modalities=modalities, sequences=framed, labels=dataset.labels, sentiments=sentiments)
-    sequence_dims = {m: dataset.sequence_dims[m] for m in names_in(config.sequences)}
-    counts = sampling.class_counts(dialogues, num_classes=len(dataset.labels))
-    sources = [dialogues, *(dataset.split(pack.view_split(i + 1)) for i in range(dataset.manifest["views"]))]
+    lengths = dialogue_lengths(train_flat)
+    counts = sampling.class_counts(train_flat.label, lengths, num_classes=len(dataset.labels))
     plan = Plan(
-        [len(d) for d in dialogues],
+        lengths,
         batch_utterances=config.batch_utterances,
-        views=len(sources) - 1,
+        views=len(views),
         weights=None if config.sampler == "none" else sampling.dialogue_weights(counts, scheme=config.sampler),
     )
-    every = [d for source in sources for d in source]
-    sequences = longest([*every, *dev_dialogues], sequence_dims)
-    data, dev_data = (jax.device_put(flatten(each, dims=dims, sequences=sequences)) for each in (every, dev_dialogues))
-    dev_plan = jax.device_put(evaluation_plan([len(d) for d in dev_dialogues], batch_utterances=BATCH_UTTERANCES))
+    dev_plan = evaluation_plan(dialogue_lengths(dev_flat), batch_utterances=BATCH_UTTERANCES)
+    data, dev_data = (Feed(each, placement, streamed=streamed) for each in (flat, dev_flat))
 
     # Run directory.
-    _claim(workdir, config, dataset, modalities, sequence_dims)
+    if is_main():
+        _claim(workdir, config, dataset, modalities, sequence_dims, streamed=streamed)
+    wait_for_all("claimed")
     checkpoints = Checkpoints(workdir / "checkpoints")
 
     # Model and optimizer.
+    dims = {m: dataset.dims[m] for m in modalities}
     model = runs.make_model(config, dims=dims, sequence_dims=sequence_dims, labels=dataset.labels)
     objective = runs.make_objective(config, model, counts.sum(axis=0))
     optimizer = make_optimizer(
@@ -97,10 +120,10 @@ def train(config: Config, workdir: Path) -> None:
         weight_decay=config.weight_decay,
         clip_norm=config.clip_norm,
     )
-    state = steps.init_state(model, optimizer, seeds=seeds)
+    state = put(steps.init_state(model, optimizer, seeds=seeds), placement.state)
     best = {
         "params": steps.repeat_params(state.params, count=keep),
-        "stats": jax.device_put(steps.feature_stats(dialogues, modalities=modalities, sequences=sequence_dims)),
+        "stats": put(steps.feature_stats(train_flat), placement.everywhere),
     }
     progress: dict[str, Any] = {
         "epoch": 0,
@@ -108,34 +131,38 @@ def train(config: Config, workdir: Path) -> None:
         "best_epoch": [[0] * keep] * len(seeds),
         "best_score": [[-1.0] * keep] * len(seeds),
     }
-    train_epoch = steps.make_train_epoch(model, optimizer, objective)
+    train_epoch = steps.make_train_epoch(model, optimizer, objective, shardings=(placement.state, placement.everywhere))
 
     # Restore.
     checkpoints.remove_cut_off()
     if (epoch := checkpoints.latest()) is not None:
         state, best, progress = checkpoints.restore(epoch, state=state, best=best)
-        print(f"going on after epoch {epoch} of {workdir}")
-    log = _Log(workdir, after=progress["epoch"])
+        if is_main():
+            print(f"going on after epoch {epoch} of {workdir}")
+    log = _Log(workdir, after=progress["epoch"]) if is_main() else None
 
     # Loop.
-    shares = sampling.expected_shares(plan, counts)
-    _describe_classes(workdir, dataset.labels, counts.sum(axis=0), objective.class_weights, shares)
-    count = sum(x.size for x in jax.tree.leaves(state.params)) // len(seeds)
-    print(
-        f"training {', '.join(modalities)} on {dataset.path}: {count:,} parameters, seeds {', '.join(map(str, seeds))}"
-    )
+    if is_main():
+        shares = sampling.expected_shares(plan, counts)
+        _describe_classes(workdir, dataset.labels, counts.sum(axis=0), objective.class_weights, shares)
+        count = sum(x.size for x in jax.tree.leaves(state.params)) // len(seeds)
+        print(
+            f"training {', '.join(modalities)} on {dataset.path}: {count:,} parameters, "
+            f"seeds {', '.join(map(str, seeds))}, {placement.description}"
+        )
     while not _finished(progress, config):
         epoch, start = progress["epoch"] + 1, time.perf_counter()
-        losses = []
-        indices = jax.device_put(plan.epoch(epoch, seeds=seeds))
+        losses, updates, confusions = [], [], []
         with jax.transfer_guard("disallow"):
-            for index in indices:
-                state, loss = train_epoch(state, best["stats"], data, index)
+            for utterances, index in data.pieces(plan.epoch(epoch, seeds=seeds)):
+                state, loss = train_epoch(state, best["stats"], utterances, index)
                 losses.append(loss)
-            confusions = [steps.confusion(model, state.params, best["stats"], dev_data, index) for index in dev_plan]
+                updates.append(len(index))
+            for utterances, index in dev_data.pieces(dev_plan):
+                confusions.append(steps.confusion(model, state.params, best["stats"], utterances, index))
             learned = state.params.get("graph_weight")
-            losses, confusions, learned = jax.device_get((losses, confusions, learned))  # the one transfer back
-        loss = np.average(losses, axis=0, weights=[len(index) for index in indices])
+            losses, confusions, learned = placement.fetch((losses, confusions, learned))  # the one transfer back
+        loss = np.average(losses, axis=0, weights=updates)
         graph_weight = np.full(len(seeds), config.graph_weight) if learned is None else learned
         if not np.isfinite(loss).all():
             raise FloatingPointError(
@@ -145,18 +172,20 @@ def train(config: Config, workdir: Path) -> None:
 
         dev_f1 = np.array([score["weighted_f1"] for score in scores])
         chosen, progress = _choose(dev_f1, progress, patience=config.patience)
-        best["params"] = steps.keep_params(jax.device_put(chosen), state.params, best["params"])
-        log.write(
-            epoch,
-            seeds=seeds,
-            loss=loss,
-            graph_weight=graph_weight,
-            dev=scores,
-            progress=progress,
-            seconds=time.perf_counter() - start,
-        )
+        best["params"] = steps.keep_params(put(chosen, placement.state), state.params, best["params"])
+        if log:
+            log.write(
+                epoch,
+                seeds=seeds,
+                loss=loss,
+                graph_weight=graph_weight,
+                dev=scores,
+                progress=progress,
+                seconds=time.perf_counter() - start,
+            )
         checkpoints.save(epoch, state=state, best=best, progress=progress)
-    log.close()
+    if log:
+        log.close()
 
 
 def _choose(dev_f1: np.ndarray, progress: dict[str, Any], *, patience: int) -> tuple[np.ndarray, dict[str, Any]]:
@@ -200,14 +229,12 @@ def _modalities(config: Config, dataset: pack.Dataset) -> list[str]:
     return [m for m in MODALITIES if m in asked]
 
 
-def _check_data(
-    dataset: pack.Dataset, modalities: Sequence[str], *, train: Sequence[Features], dev: Sequence[Features]
-) -> None:
-    for split, dialogues in (("train", train), ("dev", dev)):
-        if not any((d.labels != UNLABELLED).any() for d in dialogues):
+def _check_data(dataset: pack.Dataset, modalities: Sequence[str], *, train: Batch, dev: Batch) -> None:
+    for split, flat in (("train", train), ("dev", dev)):
+        if not (flat.label != UNLABELLED).any():
             raise UserError(f"{dataset.path}: no utterance of the {split} split has a label; training needs some")
     for m in modalities:
-        if not any(d.present[m].any() for d in train):
+        if not train.present[m].any():
             others = ",".join(x for x in modalities if x != m)
             raise UserError(
                 f"{dataset.path}: no utterance of the train split has {m}; "
@@ -221,6 +248,8 @@ def _claim(
     dataset: pack.Dataset,
     modalities: Sequence[str],
     sequence_dims: Mapping[str, int],
+    *,
+    streamed: bool,
 ) -> None:
     """Describes the run in its directory, or checks that what is there is the same run."""
     described = {
@@ -238,7 +267,8 @@ def _claim(
         if not (workdir / name).is_file():
             continue
         old = runs.read_json(workdir / name)
-        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        keys = (old.keys() | new.keys()) - set(RESULT_NEUTRAL)
+        changed = sorted(key for key in keys if old.get(key) != new.get(key))
         if changed:
             raise UserError(f"{workdir / name}: the run there has another {', '.join(changed)}; {cure}")
     if not workdir.is_dir():
@@ -247,7 +277,7 @@ def _claim(
         raise UserError(f"{workdir} is not empty and holds no run of jmer's; {cure}")
     for name, new in described.items():
         files.save_json(workdir / name, new)
-    files.save_json(workdir / "environment.json", runs.environment(dataset.fingerprint))
+    files.save_json(workdir / "environment.json", runs.environment(dataset.fingerprint) | {"streamed": streamed})
 
 
 def _describe_classes(

@@ -1,4 +1,4 @@
-"""Settings every test runs under: strict dtypes and ranks, warnings as errors, two simulated devices."""
+"""Settings every test runs under: strict dtypes and ranks, warnings as errors, four simulated devices."""
 
 import os
 import tempfile
@@ -7,7 +7,7 @@ from pathlib import Path
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # The shapes of the tests are so small that compiling them is all the time they take: no optimisation, and each
 # program once for the whole suite.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0")
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0")
 
 import jax
 import pytest

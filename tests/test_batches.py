@@ -51,7 +51,7 @@ def test_one_long_dialogue_does_not_make_all_rows_long():
 
 def test_flat_arrays_hold_everything_and_mask_what_is_absent():
     first, second = tiny.dialogues([3, 5])
-    flat = flatten([first, second], dims=tiny.DIMS | {"other": 2}, sequences={})
+    flat = flatten([first, second], utterances=8, dims=tiny.DIMS | {"other": 2}, sequences={})
     assert flat.mask.tolist() == [True] * 8 + [False]
     assert np.flatnonzero(flat.first).tolist() == [0, 3]
     np.testing.assert_array_equal(flat.present["audio"][3:8], second.present["audio"])
@@ -72,7 +72,7 @@ def test_sequences_are_carried_at_the_length_of_the_longest():
     t = max(len(s) for d in dialogues for s in d.sequences.get("audio", ()))
     assert sequences == {"audio": (t, 3)}
     assert longest([without], tiny.SEQUENCE_DIMS) == {"audio": (1, 3)}
-    flat = flatten(dialogues, dims=tiny.DIMS, sequences=sequences)
+    flat = flatten(dialogues, utterances=23, dims=tiny.DIMS, sequences=sequences)
     frames = flat.frames["audio"]
     assert flat.sequences["audio"].shape == (len(flat.mask), t, 3)
     assert flat.sequences["audio"].dtype == np.float16
@@ -81,14 +81,14 @@ def test_sequences_are_carried_at_the_length_of_the_longest():
         np.testing.assert_array_equal(flat.sequences["audio"][u][frames[u]], sequence)
         assert frames[u].tolist() == [k < len(sequence) for k in range(t)]
     assert not frames[15:].any()
-    plain_flat = flatten(dialogues, dims=tiny.DIMS, sequences={})
+    plain_flat = flatten(dialogues, utterances=23, dims=tiny.DIMS, sequences={})
     assert plain_flat.sequences == plain_flat.frames == {}
 
 
 def test_speakers_are_numbered_by_who_spoke_first():
     d = tiny.dialogues([6])[0]
     same = np.array(d.speakers)[:, None] == np.array(d.speakers)
-    numbers = flatten([d], dims={}, sequences={}).speaker[:6]
+    numbers = flatten([d], utterances=6, dims={}, sequences={}).speaker[:6]
     np.testing.assert_array_equal(numbers[:, None] == numbers, same)
     assert numbers[0] == 0
 

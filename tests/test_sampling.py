@@ -1,15 +1,22 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import tiny
 
 from jmer.batches import Plan
 from jmer.sampling import CLASS_WEIGHTS, class_counts, class_weights, dialogue_weights, expected_shares
-from jmer.types import UNLABELLED
+from jmer.types import UNLABELLED, Features
+
+
+def counts_of(dialogues: Sequence[Features], *, num_classes: int) -> np.ndarray:
+    labels = np.concatenate([d.labels for d in dialogues])
+    return class_counts(labels, np.array(list(map(len, dialogues))), num_classes=num_classes)
 
 
 def test_counts_leave_out_the_unlabelled():
     dialogues = tiny.dialogues([5, 9])
-    counts = class_counts(dialogues, num_classes=4)
+    counts = counts_of(dialogues, num_classes=4)
     assert counts.shape == (2, 4)
     for row, d in zip(counts, dialogues, strict=True):
         assert row.tolist() == [(d.labels == c).sum() for c in range(4)]
@@ -33,7 +40,7 @@ def test_expected_shares_are_those_that_the_plan_draws(scheme):
     dialogues = tiny.dialogues(rng.integers(2, 14, size=60).tolist())
     for d in dialogues:  # the last class is rare
         d.labels[(d.labels == 2) & (rng.random(len(d)) < 0.9)] = 0
-    counts = class_counts(dialogues, num_classes=3)
+    counts = counts_of(dialogues, num_classes=3)
     weights = dialogue_weights(counts, scheme=scheme)
     plan = Plan([len(d) for d in dialogues], batch_utterances=32, weights=weights)
     labels, drawn = np.concatenate([d.labels for d in dialogues]), np.zeros(3)
@@ -50,7 +57,7 @@ def test_expected_shares_are_those_that_the_plan_draws(scheme):
 
 def test_without_a_sampler_the_shares_are_those_of_the_split():
     dialogues = tiny.dialogues([3, 9, 4, 5, 8])
-    counts = class_counts(dialogues, num_classes=3)
+    counts = counts_of(dialogues, num_classes=3)
     assert (dialogue_weights(counts, scheme="none") == 1).all()
     plan = Plan([len(d) for d in dialogues], batch_utterances=32)
     np.testing.assert_allclose(expected_shares(plan, counts), counts.sum(axis=0) / counts.sum())

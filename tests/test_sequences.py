@@ -11,6 +11,7 @@ import tiny
 
 import jmer
 from jmer import checkpoint, cli, evaluate, extract, pack, predict, runs, steps, train
+from jmer.batches import flatten, longest
 from jmer.types import UNLABELLED, Features
 
 ABSENT = {"dim": 0, "extractor": None, "fingerprint": "", "reason": "switched off"}
@@ -68,7 +69,8 @@ def test_attention_finds_the_frame_that_the_mean_does_not_show(tmp_path):
 
 def test_statistics_are_those_of_all_frames():
     dialogues = tiny.dialogues([5, 9, 7])
-    stats = steps.feature_stats(dialogues, modalities=["audio"], sequences=["audio"])
+    sequences = longest(dialogues, tiny.SEQUENCE_DIMS)
+    stats = steps.feature_stats(flatten(dialogues, utterances=21, dims=tiny.DIMS, sequences=sequences))
     frames = np.concatenate([s for d in dialogues for s in d.sequences["audio"]]).astype(np.float64)
     np.testing.assert_allclose(stats["audio_sequence_mean"], frames.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(stats["audio_sequence_scale"], 1 / frames.std(axis=0), rtol=1e-5)

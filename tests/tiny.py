@@ -39,7 +39,7 @@ def apply(module: nn.Module, variables: Any, *args: Any, **kwargs: Any) -> Any:
 
 def config(dataset: Path, **options) -> Config:
     made = base()
-    small = {"hidden": 8, "heads": 2, "batch_utterances": 16, "epochs": 4, "lr": 1e-2}
+    small = {"devices": 1, "hidden": 8, "heads": 2, "batch_utterances": 16, "epochs": 4, "lr": 1e-2}
     for name, value in ({"dataset": str(dataset)} | small | options).items():
         made[name] = value
     return made
@@ -93,7 +93,7 @@ def batch(
             row, column = row + 1, 0
         index[row, column : column + n] = np.arange(end - n, end)
         column += n
-    return gather(flatten(dialogues, dims=dims, sequences=sequences), index)
+    return gather(flatten(dialogues, utterances=sum(lengths), dims=dims, sequences=sequences), index)
 
 
 def write_dataset(out: Path, **options) -> Path:

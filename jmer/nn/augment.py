@@ -19,7 +19,9 @@ def mixup(key: jax.Array, x: jax.Array, present: jax.Array, label: jax.Array, *,
     flat, labels = x.reshape(b * u, d), jnp.where(present, label, -1).reshape(b * u)
     pick, share = jax.random.split(key)
     fits = (labels[:, None] == labels[None]) & (labels >= 0)[:, None]
-    partner = jnp.where(fits, jax.random.uniform(pick, fits.shape, x.dtype), -1).argmax(axis=1)
+    # The n-th that fits; a draw an utterance, so that more padding changes none.
+    chosen = jnp.floor(jax.random.uniform(pick, labels.shape) * fits.sum(axis=1, dtype=jnp.float32))
+    partner = (jnp.cumsum(fits, axis=1, dtype=jnp.float32) > chosen[:, None]).argmax(axis=1)
     weight = jax.random.beta(share, alpha, alpha, labels.shape, x.dtype)
     weight = jnp.maximum(weight, 1 - weight)[:, None]
     mixed = weight * flat + (1 - weight) * flat[partner]

@@ -47,9 +47,9 @@ class GatedFusion(nn.Module):
         each = [jnp.where(present[:, :, i, None], logits[:, :, i], jnp.finfo(logits.dtype).min) for i in range(m)]
         top = jax.lax.stop_gradient(functools.reduce(jnp.maximum, each))
         weights = [jnp.where(present[:, :, i, None], jnp.exp(x - top), 0) for i, x in enumerate(each)]
-        total = jnp.maximum(sum(weights), jnp.finfo(logits.dtype).tiny)
+        total = jnp.maximum(functools.reduce(jnp.add, weights), jnp.finfo(logits.dtype).tiny)
         gates = [w / total for w in weights]
-        fused = sum(gate * candidates[:, :, i] for i, gate in enumerate(gates))
+        fused = functools.reduce(jnp.add, [gate * candidates[:, :, i] for i, gate in enumerate(gates)])
         return fused, jnp.stack([gate.mean(axis=-1) for gate in gates], axis=2)
 
 

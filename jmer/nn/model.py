@@ -157,7 +157,7 @@ class Model(nn.Module):
             x, here = batch.features[modality], present[..., i]
             chex.assert_shape(x, (*batch.mask.shape, dim))
             # Before anything else: what stands where the modality is absent, NaN even, goes nowhere.
-            x = jnp.where(here[..., None], self._standardise(modality, x), 0)
+            x = jnp.where(here[..., None], self._standardise(modality, x.astype(jnp.float32)), 0)
             if modality in sequence_dims:
                 # Before mixup, which so mixes the frames of the same two utterances in the same shares.
                 x = jnp.concatenate([x, self._pooled(modality, batch, here, sequence_dims[modality])], axis=-1)
