@@ -84,10 +84,11 @@ def measured_rates(*, budget: float) -> dict[str, Any]:
 def measure(corpus: Sequence[Any], seeds: int, *, repeats: int) -> list[dict[str, Any]]:
     """A row of training and one of evaluation."""
     config = config_of(MODEL)
-    config.batch_utterances = BATCH_UTTERANCES
-    model, plan, train_epoch, state, stats, flat, _ = training(corpus, config, seeds=tuple(range(seeds)))
-    (index,) = jax.device_put(plan.epoch(0, seeds=range(seeds)))  # [J, S, B, U]
-    (eval_index,) = jax.device_put(evaluation_plan([len(d) for d in corpus], batch_utterances=BATCH_UTTERANCES))
+    config.batch_utterances, config.devices = BATCH_UTTERANCES, 1
+    model, plan, train_epoch, state, stats, feed, _ = training(corpus, config, seeds=tuple(range(seeds)))
+    ((flat, index),) = feed.pieces(plan.epoch(0, seeds=range(seeds)))  # [J, S, B, U]
+    evaluation = evaluation_plan([len(d) for d in corpus], batch_utterances=BATCH_UTTERANCES)
+    ((_, eval_index),) = feed.pieces(evaluation)
     parameters = 4 * sum(x.size for x in jax.tree.leaves(state.params))
     features = 4 * DIM * len(model.dims)  # of an utterance
 

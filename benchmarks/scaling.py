@@ -1,6 +1,6 @@
 """How time and memory grow with the length of dialogues, the size of the corpus and the number of seeds.
 
-    python benchmarks/scaling.py [--quick] [--tables=length,corpus,seeds]
+    python benchmarks/scaling.py [--quick] [--tables=length,corpus,seeds,devices]
 
 Random features, 3 x 64; BiGRU, gated fusion, R-GCN, GAT, hidden size 64; an epoch of training without its compilation.
 
@@ -9,6 +9,7 @@ Random features, 3 x 64; BiGRU, gated fusion, R-GCN, GAT, hidden size 64; an epo
     corpus   dialogues of 1 to 24 utterances, batches of 1,024
     seeds    the same, 5,000 utterances, batches of 256, all seeds in one program (a figure a seed that stays the same,
              an exponent of 0, is linear growth)
+    devices  the rows of every batch shared out among simulated devices, which have no more cores than one
 
 Every measurement is a process of its own. `memory` is its peak less what it held after its imports; `temp` is what the
 compiled epoch asks for beside its arguments and results. An exponent is the slope of a straight line through the
@@ -86,7 +87,13 @@ def report(table: Table, found: dict[int, dict[str, Any]]) -> list[str]:
 
 
 def measure(
-    *, lengths: Sequence[int] | int, batch_utterances: int, seeds: int, repeats: int, variants: dict[str, Any]
+    *,
+    lengths: Sequence[int] | int,
+    batch_utterances: int,
+    seeds: int,
+    repeats: int,
+    variants: dict[str, Any],
+    devices: int = 1,
 ) -> dict[str, Any]:
     """Seconds and MiB of training.
 
@@ -98,7 +105,7 @@ def measure(
     result: dict[str, Any] = {"dialogues": len(corpus), "utterances": sum(map(len, corpus))}
     for name, changes in variants.items():
         config = base()
-        config.update({"hidden": HIDDEN, "batch_utterances": batch_utterances, **changes})
+        config.update({"hidden": HIDDEN, "batch_utterances": batch_utterances, "devices": devices, **changes})
         jax.clear_caches()
         result[name] = measured = epochs(corpus, config, seeds=tuple(range(seeds)), repeats=repeats)
         result.setdefault("memory", peak_memory() - imports)
@@ -108,20 +115,20 @@ def measure(
 
 def epochs(corpus: Sequence[Any], config: Any, *, seeds: Sequence[int], repeats: int) -> dict[str, Any]:
     """Seconds of every part, `index` and `epoch` as medians, and `temp` in MiB."""
-    _, plan, train_epoch, state, stats, flat, seconds = training(corpus, config, seeds=seeds)
+    _, plan, train_epoch, state, stats, feed, seconds = training(corpus, config, seeds=seeds)
     programs: dict[tuple[int, ...], Any] = {}
     index_seconds, epoch_seconds, compiling = [], [], 0.0
     for number in range(repeats):
         start = time.perf_counter()
-        indices = jax.block_until_ready(jax.device_put(plan.epoch(number, seeds=seeds)))
+        pieces = jax.block_until_ready(list(feed.pieces(plan.epoch(number, seeds=seeds))))
         index_seconds.append(time.perf_counter() - start)
-        for index in indices:
+        for flat, index in pieces:
             if index.shape not in programs:
                 start = time.perf_counter()
                 programs[index.shape] = train_epoch.lower(state, stats, flat, index).compile()
                 compiling += time.perf_counter() - start
         start = time.perf_counter()
-        for index in indices:
+        for flat, index in pieces:
             state, _ = programs[index.shape](state, stats, flat, index)
         jax.block_until_ready(state)
         epoch_seconds.append(time.perf_counter() - start)
@@ -207,6 +214,25 @@ TABLES = {
             "temp, MiB": lambda r: r["default"]["temp"],
             "memory, MiB": lambda r: r["memory"],
         },
+    ),
+    "devices": Table(
+        title="Simulated devices, which share the same cores, with 5,000 utterances",
+        sizes=(1, 2, 4),
+        quick=(1, 2),
+        job=lambda size: {
+            "lengths": 5_000,
+            "batch_utterances": 256,
+            "seeds": 1,
+            "repeats": 3,
+            "variants": {"default": {}},
+            "devices": size,
+        },
+        columns={
+            "epoch, s": lambda r: r["default"]["epoch"],
+            "compile, s": lambda r: r["default"]["compile"],
+            "memory, MiB": lambda r: r["memory"],
+        },
+        environment=lambda size: {"XLA_FLAGS": f"--xla_force_host_platform_device_count={size}"},
     ),
 }
 

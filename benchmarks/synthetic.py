@@ -18,9 +18,11 @@ from jmer_step import LABELS
 from jmer import runs, steps
 from jmer.batches import Plan, flatten
 from jmer.config import Config
+from jmer.devices import Placement, put
+from jmer.feed import Feed
 from jmer.nn.model import Model
 from jmer.optim import make_optimizer
-from jmer.types import MODALITIES, UNLABELLED, Batch, Features
+from jmer.types import MODALITIES, UNLABELLED, Features
 
 RESULTS = Path(__file__).parent / "results"
 MIB = 2**20
@@ -58,7 +60,7 @@ def dialogues(lengths: Sequence[int], *, dim: int) -> list[Features]:
 
 
 class Training(NamedTuple):
-    """Ready to train; `state` and the arguments after it are those of `train_epoch`.
+    """Ready to train; `train_epoch` takes `state`, `stats` and a piece of `feed`.
 
     seconds: what laying out, flattening and initialising took.
     """
@@ -68,7 +70,7 @@ class Training(NamedTuple):
     train_epoch: Any
     state: steps.State
     stats: dict[str, Any]
-    flat: Batch
+    feed: Feed
     seconds: dict[str, float]
 
 
@@ -81,19 +83,22 @@ def training(corpus: Sequence[Features], config: Config, *, seeds: Sequence[int]
         nonlocal start
         seconds[name], start = time.perf_counter() - start, time.perf_counter()
 
-    plan = Plan([len(d) for d in corpus], batch_utterances=config.batch_utterances)
+    placement, lengths = Placement(seeds=len(seeds), devices=config.devices), [len(d) for d in corpus]
+    plan = Plan(lengths, batch_utterances=config.batch_utterances)
     lap("plan")
-    flat = jax.block_until_ready(jax.device_put(flatten(corpus, dims=dims, sequences={})))
+    flat = flatten(corpus, utterances=sum(lengths), dims=dims, sequences={})
+    feed = Feed(flat, placement, streamed=False)
     lap("flatten")
-    stats = jax.device_put(steps.feature_stats(corpus, modalities=MODALITIES))
+    stats = put(steps.feature_stats(flat), placement.everywhere)
     lap("statistics")
     model = runs.make_model(config, dims=dims, sequence_dims={}, labels=LABELS)
-    counts = np.bincount(np.concatenate([d.labels for d in corpus]), minlength=len(LABELS))
+    objective = runs.make_objective(config, model, np.bincount(flat.label[:-1], minlength=len(LABELS)))
     optimizer = make_optimizer(lr=1e-3, total_steps=10**6, warmup=0.0, weight_decay=0.01, clip_norm=1.0)
-    train_epoch = steps.make_train_epoch(model, optimizer, runs.make_objective(config, model, counts))
-    state = jax.block_until_ready(steps.init_state(model, optimizer, seeds=seeds))
+    shardings = (placement.state, placement.everywhere)
+    train_epoch = steps.make_train_epoch(model, optimizer, objective, shardings=shardings)
+    state = put(steps.init_state(model, optimizer, seeds=seeds), placement.state)
     lap("init")
-    return Training(model, plan, train_epoch, state, stats, flat, seconds)
+    return Training(model, plan, train_epoch, state, stats, feed, seconds)
 
 
 def seconds_of(calls: Mapping[str, Callable[[], Any]], *, budget: float, least: int = 3) -> dict[str, list[float]]:

@@ -5,7 +5,9 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import chex
 import jax
@@ -139,14 +141,12 @@ def test_bfloat16_features_train_nearly_alike(dataset, whole, tmp_path):
     assert losses(tmp_path / "run") != losses(whole / "plain")
 
 
-@chex.assert_max_traces(n=1)
-def traced_once(outputs: Output, batch: Batch) -> jax.Array:
-    return Objective()(outputs, batch)
-
-
 class Traced(Objective):
     def __call__(self, outputs: Output, batch: Batch) -> jax.Array:
-        return traced_once(outputs, batch)
+        return once(outputs, batch)
+
+
+once: Callable[..., Any] = chex.assert_max_traces(n=1)(lambda outputs, batch: Objective()(outputs, batch))
 
 
 @pytest.fixture(scope="module")
