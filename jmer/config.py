@@ -36,6 +36,7 @@ def base() -> Config:
     config.learn_graph_weight = False  # lambda is trained, from that value; metrics.jsonl tells it
     config.past = 10  # the speaker graph's window, in utterances
     config.future = 10
+    config.precision = "float32"  # of the large products: float32 or bfloat16; all else is float32
     config.graph_form = "auto"  # dense, banded or segments: how it is computed, with one result; auto: as is quickest
     config.distance_bins = ""  # relations also by distance: 2,5 for 1 to 2, 3 to 5 and beyond
     config.bases = 0  # of the relations' weights in rgcn and grnn; 0: a free matrix a relation
@@ -101,6 +102,7 @@ _SCHEMES = ("none", "inverse", "sqrt", "effective")
 BIDIRECTIONAL = ("bigru", "bigru_attention")  # encoders that can be no part of a causal model
 _ONE_OF = {
     "data_dtype": ("float32", "bfloat16"),
+    "precision": ("float32", "bfloat16"),
     "data_mode": ("auto", "resident", "streamed"),
     "encoder": ("none", "gru", "transformer", *BIDIRECTIONAL),
     "fusion": ("early", "gated", "late", "hybrid"),

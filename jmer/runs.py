@@ -121,6 +121,7 @@ def make_model(
         specialist_weight=config.specialist_weight,
         embedding=config.contrastive.weight > 0,
         prototypes=config.contrastive.weight > 0 and config.contrastive.prototypes,
+        precision=config.precision,
     )
 
 

@@ -4,12 +4,15 @@ None looks across dialogues, what stands in padding reaches nothing, and only eq
 renaming them changes nothing. A causal encoder lets an utterance see itself and those before it.
 """
 
+import functools
+
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jmer.masks import Draws, dropout, masked_softmax
+from jmer.nn.products import dense
 from jmer.nn.recurrent import GRU
 
 
@@ -24,6 +27,7 @@ class Encoder(nn.Module):
     layers: int
     causal: bool
     dropout: float
+    precision: str = "float32"
 
     @nn.compact
     def __call__(
@@ -31,17 +35,16 @@ class Encoder(nn.Module):
     ) -> jax.Array:
         d = x.shape[-1]
         if self.kind == "gru":
-            x = x + GRU(d, bidirectional=False, name="gru")(x, mask, dialogue)
+            x = x + GRU(d, bidirectional=False, precision=self.precision, name="gru")(x, mask, dialogue)
         elif self.kind in ("bigru", "bigru_attention"):
-            x = x + GRU(d // 2, bidirectional=True, name="gru")(x, mask, dialogue)
+            x = x + GRU(d // 2, bidirectional=True, precision=self.precision, name="gru")(x, mask, dialogue)
         elif self.kind not in ("none", "transformer"):
             raise ValueError(f"encoder '{self.kind}'; expected none, gru, bigru, bigru_attention or transformer")
         if self.kind in ("bigru_attention", "transformer"):
             pairs = dialogue_pairs(mask, dialogue, speaker, causal=self.causal)
             for i in range(self.layers if self.kind == "transformer" else 1):
-                block = Block(
-                    self.heads, feed_forward=self.kind == "transformer", dropout=self.dropout, name=f"block_{i}"
-                )
+                wide = self.kind == "transformer"
+                block = Block(self.heads, wide, self.dropout, self.precision, name=f"block_{i}")
                 x = block(x, None, *pairs, draws)
         return nn.LayerNorm(name="norm")(jnp.where(mask[..., None], x, 0))
 
@@ -65,6 +68,7 @@ class Attention(nn.Module):
     """
 
     heads: int
+    precision: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array, y: jax.Array, allowed: jax.Array, same: jax.Array) -> jax.Array:
@@ -77,9 +81,9 @@ class Attention(nn.Module):
         """
         (b, u, d), k = x.shape, y.shape[1]
         chex.assert_shape((allowed, same), (b, u, k))
-        size = d // self.heads
-        query = nn.Dense(d, name="query")(x).reshape(b, u, self.heads, size)
-        key, value = (nn.Dense(d, name=name)(y).reshape(b, k, self.heads, size) for name in ("key", "value"))
+        size, linear = d // self.heads, functools.partial(dense, d, precision=self.precision)
+        query = linear(name="query")(x).reshape(b, u, self.heads, size)
+        key, value = (linear(name=name)(y).reshape(b, k, self.heads, size) for name in ("key", "value"))
         embedding = self.param("speaker", nn.initializers.normal(0.02), (2, self.heads, size))
         by_speaker = jnp.einsum("buhd,shd->bhus", query, embedding)
         by_speaker = jnp.where(same[:, None], by_speaker[..., :1], by_speaker[..., 1:])
@@ -87,7 +91,7 @@ class Attention(nn.Module):
         query, key = _rotate(query, position), _rotate(key, jnp.tile(position, k // u))
         logits = (jnp.einsum("buhd,bkhd->bhuk", query, key) + by_speaker) * size**-0.5
         weights = masked_softmax(logits, allowed[:, None], axis=-1)
-        return nn.Dense(d, name="out")(jnp.einsum("bhuk,bkhd->buhd", weights, value).reshape(b, u, d))
+        return linear(name="out")(jnp.einsum("bhuk,bkhd->buhd", weights, value).reshape(b, u, d))
 
 
 class Block(nn.Module):
@@ -99,6 +103,7 @@ class Block(nn.Module):
     heads: int
     feed_forward: bool
     dropout: float
+    precision: str = "float32"
 
     @nn.compact
     def __call__(
@@ -106,12 +111,12 @@ class Block(nn.Module):
     ) -> jax.Array:
         query = nn.LayerNorm(name="norm")(x)
         keys = query if y is None else nn.LayerNorm(name="norm_keys")(y)
-        attended = Attention(self.heads, name="attention")(query, keys, allowed, same)
+        attended = Attention(self.heads, self.precision, name="attention")(query, keys, allowed, same)
         x = x + dropout(attended, draws, rate=self.dropout)
         if self.feed_forward:
             d = x.shape[-1]
-            inner = nn.gelu(nn.Dense(4 * d, name="wide")(nn.LayerNorm(name="norm_wide")(x)))
-            x = x + dropout(nn.Dense(d, name="narrow")(inner), draws, rate=self.dropout)
+            inner = nn.gelu(dense(4 * d, precision=self.precision, name="wide")(nn.LayerNorm(name="norm_wide")(x)))
+            x = x + dropout(dense(d, precision=self.precision, name="narrow")(inner), draws, rate=self.dropout)
         return x
 
 
@@ -125,6 +130,7 @@ class CoAttention(nn.Module):
     heads: int
     causal: bool
     dropout: float
+    precision: str = "float32"
 
     @nn.compact
     def __call__(
@@ -143,7 +149,7 @@ class CoAttention(nn.Module):
             others = [j for j in range(m) if j != i]
             may = jnp.concatenate([allowed & present[:, None, :, j] for j in others], axis=2)
             keys = jnp.concatenate([x[:, :, j] for j in others], axis=1)
-            block = Block(self.heads, feed_forward=False, dropout=self.dropout, name=f"block_{i}")
+            block = Block(self.heads, False, self.dropout, self.precision, name=f"block_{i}")
             out.append(block(x[:, :, i], keys, may, jnp.tile(same, len(others)), draws))
         return jnp.stack(out, axis=2)
 

@@ -12,16 +12,19 @@ import jax
 import jax.numpy as jnp
 
 from jmer.masks import keep_mask, masked_softmax
+from jmer.nn.products import dense, product
 
 
 class EarlyFusion(nn.Module):
     """Joins the modalities, absent ones as zeros, in one linear map: `[B, U, M, D] -> [B, U, D]`."""
 
+    precision: str = "float32"
+
     @nn.compact
     def __call__(self, x: jax.Array, present: jax.Array) -> jax.Array:
         b, u, m, d = x.shape
         x = jnp.where(present[..., None], x, 0).reshape(b, u, m * d)
-        return nn.relu(nn.Dense(d, name="join")(x))
+        return nn.relu(dense(d, precision=self.precision, name="join")(x))
 
 
 class GatedFusion(nn.Module):
@@ -30,6 +33,8 @@ class GatedFusion(nn.Module):
     Generalises the gated multimodal unit (Arevalo et al. 2017, equations 1 to 4) to any subset of M modalities: a
     modality's candidate is tanh(W_m h_m), its gate comes from all modalities together, absent ones as zeros.
     """
+
+    precision: str = "float32"
 
     @nn.compact
     def __call__(self, encoded: jax.Array, present: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -41,8 +46,9 @@ class GatedFusion(nn.Module):
         chex.assert_shape(present, (b, u, m))
         encoded = jnp.where(present[..., None], encoded, 0)
         w = self.param("w", nn.initializers.glorot_uniform(batch_axis=0), (m, d, d))
-        candidates = jnp.tanh(jnp.einsum("bumd,mdf->bumf", encoded, w))
-        logits = nn.Dense(m * d, name="gate")(encoded.reshape(b, u, m * d)).reshape(b, u, m, d)
+        candidates = jnp.tanh(product("bumd,mdf->bumf", encoded, w, precision=self.precision))
+        gate = dense(m * d, precision=self.precision, name="gate")
+        logits = gate(encoded.reshape(b, u, m * d)).reshape(b, u, m, d)
         # Term by term: on a CPU, XLA's sum over so short an axis takes ten times as long.
         each = [jnp.where(present[:, :, i, None], logits[:, :, i], jnp.finfo(logits.dtype).min) for i in range(m)]
         top = jax.lax.stop_gradient(functools.reduce(jnp.maximum, each))

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jmer.graph import Graph, propagation
+from jmer.nn.products import dense, product
 
 
 class _Relational(nn.Module):
@@ -20,6 +21,7 @@ class _Relational(nn.Module):
     features: int
     num_relations: int
     num_bases: int = 0
+    precision: str = "float32"
 
     def weights(self, d: int) -> jax.Array:
         """`[R, D, features]`."""
@@ -34,7 +36,8 @@ class _Relational(nn.Module):
         """sum_r mean_{j in N_r(i)} W_r x_j."""
         # Aggregate first: R sums of D features cost less than a product for each edge.
         mean = graph.mean(x, self.num_relations)
-        return mean.reshape(*x.shape[:-1], -1) @ w.reshape(-1, self.features)
+        mean, w = mean.reshape(*x.shape[:-1], -1), w.reshape(-1, self.features)
+        return product("bumk,kf->bumf", mean, w, precision=self.precision)
 
 
 class RGCN(_Relational):
@@ -45,7 +48,9 @@ class RGCN(_Relational):
 
     @nn.compact
     def __call__(self, graph: Graph, x: jax.Array) -> jax.Array:
-        return nn.Dense(self.features, name="root")(x) + self.messages(graph, x, self.weights(x.shape[-1]))
+        return dense(self.features, precision=self.precision, name="root")(x) + self.messages(
+            graph, x, self.weights(x.shape[-1])
+        )
 
 
 class GRNN(_Relational):
@@ -77,13 +82,15 @@ class GAT(nn.Module):
     features: int
     heads: int
     num_relations: int = 0
+    precision: str = "float32"
     negative_slope: float = 0.2
 
     @nn.compact
     def __call__(self, graph: Graph, x: jax.Array) -> jax.Array:
         *nodes, _ = x.shape
         per_head = self.features // self.heads
-        projected = nn.Dense(self.features, use_bias=False, name="project")(x).reshape(*nodes, self.heads, per_head)
+        project = dense(self.features, use_bias=False, precision=self.precision, name="project")
+        projected = project(x).reshape(*nodes, self.heads, per_head)
         a_send = self.param("a_send", nn.initializers.glorot_uniform(), (self.heads, per_head))
         a_receive = self.param("a_receive", nn.initializers.glorot_uniform(), (self.heads, per_head))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
@@ -107,6 +114,7 @@ class GFPush(nn.Module):
     rmax: float
     top_k: int
     scheme: str
+    precision: str = "float32"
 
     @nn.compact
     def __call__(self, graph: Graph, x: jax.Array) -> jax.Array:
@@ -116,4 +124,4 @@ class GFPush(nn.Module):
             top_k=self.top_k or None, scheme=self.scheme,
         )  # fmt: skip
         mixed = jnp.einsum("bij,bjd->bid", weights, x.reshape(b, u * m, d))
-        return nn.Dense(self.features, name="out")(mixed).reshape(b, u, m, self.features)
+        return dense(self.features, precision=self.precision, name="out")(mixed).reshape(b, u, m, self.features)

@@ -22,6 +22,7 @@ from jmer.nn import augment
 from jmer.nn.encoders import CoAttention, Encoder
 from jmer.nn.fusion import EarlyFusion, GatedFusion, LateFusion, drop_modality
 from jmer.nn.pooling import AttentionPooling
+from jmer.nn.products import dense
 from jmer.nn.speaker_graph import GraphOptions, SpeakerGraph
 from jmer.types import Batch
 
@@ -52,10 +53,11 @@ class Head(nn.Module):
 
     num_classes: int
     dropout: float
+    precision: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array, draws: Draws | None) -> tuple[jax.Array, jax.Array]:
-        hidden = nn.relu(nn.Dense(x.shape[-1], name="in")(nn.LayerNorm(name="norm")(x)))
+        hidden = nn.relu(dense(x.shape[-1], precision=self.precision, name="in")(nn.LayerNorm(name="norm")(x)))
         hidden = dropout(hidden, draws, rate=self.dropout)
         return hidden, nn.Dense(self.num_classes, name="out")(hidden)
 
@@ -76,6 +78,7 @@ class Model(nn.Module):
     graph_weight: lambda in x + lambda * graph(x); where it is learned, its first value.
     modality_dropout, feature_noise, mixup: in training; `fusion.drop_modality` and `augment`.
     sentiment, embedding, prototypes: adds those outputs.
+    precision: of the large products; one of `products.PRECISIONS`.
     specialist: the classes of a second head, which is merged with the first with weight `specialist_weight`.
     """
 
@@ -102,6 +105,7 @@ class Model(nn.Module):
     specialist_weight: float = 0.5
     embedding: bool = False
     prototypes: bool = False
+    precision: str = "float32"
 
     @property
     def gate_names(self) -> tuple[str, ...]:
@@ -115,7 +119,7 @@ class Model(nn.Module):
         dialogue = jnp.cumsum(batch.first, axis=1, dtype=jnp.int32)  # its number in the row
         x, present = self._inputs(batch, draws)
         if self.fusion in ("early", "hybrid"):
-            joint = EarlyFusion(name="early_fusion")(x, present)[:, :, None]
+            joint = EarlyFusion(self.precision, name="early_fusion")(x, present)[:, :, None]
             if self.fusion == "early":
                 x, present = joint, mask[..., None]
             else:
@@ -127,18 +131,20 @@ class Model(nn.Module):
         if self.graph and self.learn_graph_weight:
             weight = self.param("graph_weight", nn.initializers.constant(weight), ())
         if self.graph and self.graph_nodes == "modality":
-            x = x + weight * SpeakerGraph(self.graph, name="graph")(x, present, dialogue, batch.speaker, draws)
+            x = x + weight * SpeakerGraph(self.graph, self.precision, name="graph")(
+                x, present, dialogue, batch.speaker, draws
+            )
         gates = jnp.zeros((*mask.shape, 0), x.dtype)
         if self.fusion == "gated":
-            fused, gates = GatedFusion(name="fusion")(dropout(x, draws, rate=self.dropout), present)
+            fused, gates = GatedFusion(self.precision, name="fusion")(dropout(x, draws, rate=self.dropout), present)
             x, present = fused[:, :, None], mask[..., None]
         if self.graph and self.graph_nodes == "utterance":
-            graph = _each_branch(SpeakerGraph, in_axes=(2, 2, None, None, 0))(self.graph, name="graph")
+            graph = _each_branch(SpeakerGraph, in_axes=(2, 2, None, None, 0))(self.graph, self.precision, name="graph")
             forked = draws and draws.fork(x.shape[2])
             refined = graph(x[:, :, :, None], present[..., None], dialogue, batch.speaker, forked)
             x = x + weight * refined[:, :, :, 0]
 
-        head = _each_branch(Head, in_axes=(2, 0))(self.num_classes, self.dropout, name="head")
+        head = _each_branch(Head, in_axes=(2, 0))(self.num_classes, self.dropout, self.precision, name="head")
         hidden, logits = head(x, draws and draws.fork(x.shape[2]))
         if self.fusion in ("late", "hybrid"):
             gates = LateFusion(name="late_fusion")(present)
@@ -166,7 +172,7 @@ class Model(nn.Module):
             if draws and self.feature_noise:
                 x = augment.noise(draws.key(), x, scale=self.feature_noise)
             x = dropout(x, draws, rate=self.dropout)
-            each.append(nn.relu(nn.Dense(self.hidden, name=f"{modality}_in")(x)))
+            each.append(nn.relu(dense(self.hidden, precision=self.precision, name=f"{modality}_in")(x)))
         return jnp.stack(each, axis=2), present
 
     def _pooled(self, modality: str, batch: Batch, here: jax.Array, dim: int) -> jax.Array:
@@ -174,7 +180,7 @@ class Model(nn.Module):
         x, frames = batch.sequences[modality], batch.frames[modality] & here[..., None]
         chex.assert_shape(x, (*frames.shape, dim))
         x = self._standardise(f"{modality}_sequence", x.astype(jnp.float32))
-        return AttentionPooling(self.hidden, name=f"{modality}_pooling")(x, frames)
+        return AttentionPooling(self.hidden, self.precision, name=f"{modality}_pooling")(x, frames)
 
     def _standardise(self, name: str, x: jax.Array) -> jax.Array:
         """Centres and scales by the statistics of the train split, which are variables but not parameters."""
@@ -187,12 +193,12 @@ class Model(nn.Module):
         self, x: jax.Array, present: jax.Array, batch: Batch, dialogue: jax.Array, draws: Draws | None
     ) -> jax.Array:
         encoder = _each_branch(Encoder, in_axes=(2, None, None, None, 0))(
-            self.encoder, self.heads, self.encoder_layers, self.causal, self.dropout, name="encoder"
+            self.encoder, self.heads, self.encoder_layers, self.causal, self.dropout, self.precision, name="encoder"
         )
         x = encoder(x, batch.mask, dialogue, batch.speaker, draws and draws.fork(x.shape[2]))
         if self.co_attention:
             m = len(self.dims)  # a joint branch, which is last, already has all modalities
-            co_attention = CoAttention(self.heads, self.causal, self.dropout, name="co_attention")
+            co_attention = CoAttention(self.heads, self.causal, self.dropout, self.precision, name="co_attention")
             attended = co_attention(x[:, :, :m], present[..., :m], batch.mask, dialogue, batch.speaker, draws)
             x = jnp.concatenate([attended, x[:, :, m:]], axis=2)
         return x

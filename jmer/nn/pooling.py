@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jmer.masks import masked_softmax
+from jmer.nn.products import dense
 
 
 class AttentionPooling(nn.Module):
@@ -18,12 +19,14 @@ class AttentionPooling(nn.Module):
     """
 
     hidden: int
+    precision: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         """`mask`: `[B, U, T]` bool."""
         chex.assert_shape(mask, x.shape[:-1])
         x = jnp.where(mask[..., None], x, 0)
-        scores = nn.Dense(1, use_bias=False, name="query")(nn.tanh(nn.Dense(self.hidden, name="hidden")(x)))
+        hidden = nn.tanh(dense(self.hidden, precision=self.precision, name="hidden")(x))
+        scores = nn.Dense(1, use_bias=False, name="query")(hidden)
         weights = masked_softmax(scores[..., 0], mask, axis=-1)
         return jnp.einsum("but,butd->bud", weights, x)

@@ -5,6 +5,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jmer.nn.products import product
+
 
 class GRU(nn.Module):
     """Gated recurrent unit; Cho et al. 2014, with the reset gate after the recurrent product as in cuDNN and PyTorch.
@@ -14,6 +16,7 @@ class GRU(nn.Module):
 
     hidden: int
     bidirectional: bool
+    precision: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array, dialogue: jax.Array) -> jax.Array:
@@ -31,7 +34,8 @@ class GRU(nn.Module):
             """`[U, K, ...]` with the second direction's utterances turned round."""
             return jnp.concatenate([x[:, :1], x[::-1, 1:]], axis=1)
 
-        gates = (x.reshape(b * u, d) @ w_in).reshape(b, u, k, 3 * h) + b_in[None, None]  # one product for all steps
+        gates = product("nd,dg->ng", x.reshape(b * u, d), w_in, precision=self.precision)  # one for all steps
+        gates = gates.reshape(b, u, k, 3 * h) + b_in[None, None]
         # The backward direction meets the padding first, which leaves its state at zero.
         valid = turned(jnp.broadcast_to(mask.T[:, None], (u, k, b)))
         change = jnp.diff(dialogue, axis=1).T[:, None] != 0

@@ -41,6 +41,7 @@ class SpeakerGraph(nn.Module):
     """Refines nodes by their neighbours: `[B, U, M, D] -> [B, U, M, D]`; streams M beyond one are joined too."""
 
     options: GraphOptions
+    precision: str = "float32"
 
     @nn.compact
     def __call__(
@@ -61,13 +62,13 @@ class SpeakerGraph(nn.Module):
             if i:
                 x = nn.relu(nn.LayerNorm(name=f"norm_{i}")(x))
             if kind == "rgcn":
-                layer = RGCN(d, relations, o.bases, name=name)
+                layer = RGCN(d, relations, o.bases, self.precision, name=name)
             elif kind == "gat":
-                layer = GAT(d, o.heads, relations, name=name)
+                layer = GAT(d, o.heads, relations, self.precision, name=name)
             elif kind == "grnn":
-                layer = GRNN(d, relations, o.bases, name=name)
+                layer = GRNN(d, relations, o.bases, self.precision, name=name)
             elif kind == "gfpush":
-                layer = GFPush(d, o.order, o.alpha, o.rmax, o.top_k, o.scheme, name=name)
+                layer = GFPush(d, o.order, o.alpha, o.rmax, o.top_k, o.scheme, self.precision, name=name)
             else:
                 raise ValueError(f"graph layer '{kind}'; expected rgcn, gat, grnn or gfpush")
             x = layer(graph, x)
