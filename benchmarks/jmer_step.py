@@ -1,5 +1,6 @@
 """jmer's side of step_time.py: as torch_step.py, with its own model and data."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -52,7 +53,7 @@ def features(file: dict[str, np.ndarray]) -> list[Features]:
 
 @functools.partial(jax.jit, static_argnames="transposed")
 def _multiply(a: jax.Array, b: jax.Array, *, transposed: bool) -> jax.Array:
-    return (a.T if transposed else a) @ b
+    return jnp.matmul(a.T if transposed else a, b, preferred_element_type=jnp.float32)
 
 
 def _product(a: jax.Array, b: jax.Array, *, transposed: bool) -> None:
@@ -85,7 +86,7 @@ class Side:
         self.number = 0  # of the epoch
 
     def check(self, dialogues: list[int]) -> dict[str, Any]:
-        """The logits of these dialogues, by the first parameters."""
+        """The logits of these dialogues, by the given parameters, in float32."""
         params: dict[str, Any] = {}
         for path, value in self.given.items():
             *folders, name = path.split("/")
@@ -93,7 +94,8 @@ class Side:
             for folder in folders:
                 node = node.setdefault(folder, {})
             node[name] = value[None]
-        found = predict_features(self._run(params), [self.dialogues[i] for i in dialogues])
+        exact = dataclasses.replace(self._run(params), model=self.model.clone(precision="float32"))
+        found = predict_features(exact, [self.dialogues[i] for i in dialogues])
         return {"logits": np.log(np.concatenate([probs[0] for probs, _ in found])).tolist()}
 
     def first(self) -> dict[str, Any]:

@@ -14,7 +14,8 @@ ONE_SEED, ALL_SEEDS, SEEDS = "jmer", "jmer, 8 seeds in one program", 8
 WHAT = """\
 All models have the same sizes and weights: three modalities of 768 random features, BiGRU 256, gated fusion, R-GCN 256
 over 8 relations, GAT 256 with 8 heads, focal loss, AdamW; on the dialogues of MELD's train split. Their logits agreed
-to 1e-4 before they were timed: in float32, and once more as compiled. Rows were timed by turns; a figure is the median,
+to 1e-4 before they were timed: in float32, and once more as compiled. jmer's bfloat16 rounds the factors of large
+products, PyTorch's is autocast. Rows were timed by turns; a figure is the median,
 with the least and the most in brackets."""
 EPOCH = """\
 ## An epoch
@@ -37,7 +38,7 @@ PRODUCTS = """\
 ## Products
 
 GFLOP/s of single products at the shapes of the model, in each library; a' is a matrix that is kept transposed, as in
-the gradient of a weight."""
+the gradient of a weight. Of bfloat16 factors the result is float32 in jmer, bfloat16 in PyTorch."""
 
 
 def report(measured: Sequence[Any], products: Mapping[str, Any], args: Any) -> str:

@@ -77,6 +77,7 @@ ROWS = [
     *torch_rows(),
     Row("seed, random batches", SEED, SLOW),
     Row("jmer", JMER, keeps=True),
+    Row("jmer, bfloat16", JMER | {"precision": "bfloat16"}, keeps=True),
     Row("jmer, 8 seeds in one program", JMER | {"seeds": 8}, SLOW, keeps=True),
 ]
 # Of the model: m x k x n, a `[m, k]` by `[k, n]`; with ', a is kept as `[k, m]`, as in the gradient of a weight.

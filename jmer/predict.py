@@ -109,17 +109,16 @@ def predict_features(run: Run, dialogues: Sequence[Features]) -> list[tuple[np.n
 
     Where a seed has several members (its best epochs), they vote: the means of theirs.
     """
-    seeds, members = jax.tree.leaves(run.params)[0].shape[:2]
-    params = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), run.params)
+    seeds = len(jax.tree.leaves(run.params)[0])
     # As dialogues, sequences are padded to one of a few lengths.
     sequences = {m: (round_up(t), d) for m, (t, d) in longest(dialogues, dict(run.model.sequence_dims)).items()}
     lengths = [len(d) for d in dialogues]
     flat = flatten(dialogues, utterances=sum(lengths), dims=dict(run.model.dims), sequences=sequences)
     results = [np.zeros((seeds, len(flat.mask), n), np.float32) for n in (len(run.labels), len(run.model.gate_names))]
     for index in itertools.chain(*evaluation_plan(lengths, batch_utterances=BATCH_UTTERANCES)):
-        found = jax.device_get(steps.predict(run.model, params, run.stats, gather(flat, index)))
+        found = jax.device_get(steps.predict(run.model, run.params, run.stats, gather(flat, index)))
         for result, x in zip(results, found, strict=True):
-            result[:, index] = x.reshape(seeds, members, *x.shape[1:]).mean(axis=1)
+            result[:, index] = x
     ends = np.cumsum(lengths)
     return list(zip(*(np.split(result[:, : ends[-1]], ends[:-1], axis=1) for result in results), strict=True))
 

@@ -121,9 +121,12 @@ def make_train_epoch(
 
 @functools.partial(jax.jit, static_argnums=0)
 def predict(model: Model, params: Tree, stats: Tree, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    """Returns every seed's class probabilities `[S, B, U, C]` and gates `[S, B, U, G]`."""
-    output = jax.vmap(lambda p: _apply(model, p, stats, batch))(params)
-    return jax.nn.softmax(output.logits), output.gates
+    """Returns every seed's class probabilities `[S, B, U, C]` and gates `[S, B, U, G]`.
+
+    params: leaves `[S, K, ...]`; a seed's K members vote: the means of theirs.
+    """
+    output = jax.vmap(jax.vmap(lambda p: _apply(model, p, stats, batch)))(params)
+    return jax.nn.softmax(output.logits).mean(axis=1), output.gates.mean(axis=1)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -139,13 +139,13 @@ class Model(nn.Module):
             fused, gates = GatedFusion(self.precision, name="fusion")(dropout(x, draws, rate=self.dropout), present)
             x, present = fused[:, :, None], mask[..., None]
         if self.graph and self.graph_nodes == "utterance":
-            graph = _each_branch(SpeakerGraph, in_axes=(2, 2, None, None, 0))(self.graph, self.precision, name="graph")
-            forked = draws and draws.fork(x.shape[2])
-            refined = graph(x[:, :, :, None], present[..., None], dialogue, batch.speaker, forked)
+            graph = _each_branch(SpeakerGraph, in_axes=(0, 0, None, None, 0))(self.graph, self.precision, name="graph")
+            nodes, valid = _branches_first(x)[:, :, :, None], _branches_first(present)[..., None]
+            refined = graph(nodes, valid, dialogue, batch.speaker, draws and draws.fork(x.shape[2]))
             x = x + weight * refined[:, :, :, 0]
 
-        head = _each_branch(Head, in_axes=(2, 0))(self.num_classes, self.dropout, self.precision, name="head")
-        hidden, logits = head(x, draws and draws.fork(x.shape[2]))
+        head = _each_branch(Head, in_axes=(0, 0))(self.num_classes, self.dropout, self.precision, name="head")
+        hidden, logits = head(_branches_first(x), draws and draws.fork(x.shape[2]))
         if self.fusion in ("late", "hybrid"):
             gates = LateFusion(name="late_fusion")(present)
             hidden, logits = (jnp.einsum("bum,bumd->bud", gates, a) for a in (hidden, logits))
@@ -192,10 +192,11 @@ class Model(nn.Module):
     def _encode(
         self, x: jax.Array, present: jax.Array, batch: Batch, dialogue: jax.Array, draws: Draws | None
     ) -> jax.Array:
-        encoder = _each_branch(Encoder, in_axes=(2, None, None, None, 0))(
+        encoder = _each_branch(Encoder, in_axes=(0, None, None, None, 0))(
             self.encoder, self.heads, self.encoder_layers, self.causal, self.dropout, self.precision, name="encoder"
         )
-        x = encoder(x, batch.mask, dialogue, batch.speaker, draws and draws.fork(x.shape[2]))
+        forked = draws and draws.fork(x.shape[2])
+        x = encoder(_branches_first(x), batch.mask, dialogue, batch.speaker, forked)
         if self.co_attention:
             m = len(self.dims)  # a joint branch, which is last, already has all modalities
             co_attention = CoAttention(self.heads, self.causal, self.dropout, self.precision, name="co_attention")
@@ -220,8 +221,16 @@ class Model(nn.Module):
 
 
 def _each_branch(module: type[nn.Module], *, in_axes: Any) -> Callable[..., nn.Module]:
-    """A module with parameters of its own for each branch, along a first axis: one program for all of them."""
+    """A module with parameters of its own for each branch: one program for all of them; out comes `[B, U, M, ...]`.
+
+    What is mapped over has its branches first: XLA has no product of bfloat16 on a CPU where they stand elsewhere.
+    """
     return nn.vmap(module, in_axes=in_axes, out_axes=2, variable_axes={"params": 0}, split_rngs={"params": True})
+
+
+def _branches_first(x: jax.Array) -> jax.Array:
+    """`[B, U, M, ...] -> [M, B, U, ...]`."""
+    return jnp.moveaxis(x, 2, 0)
 
 
 def merge_specialist(logits: jax.Array, specialist: jax.Array, classes: tuple[int, ...], *, weight: float) -> jax.Array:

@@ -17,7 +17,10 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 def product(spec: str, x: jax.Array, y: jax.Array, *, precision: str) -> jax.Array:
-    """`jnp.einsum(spec, x, y)` of float32 arrays, where every letter of a factor is in the other or in the result."""
+    """`jnp.einsum(spec, x, y)` of float32 arrays.
+
+    Every letter of a factor is in the other or in the result, and what both and the result have comes first in each.
+    """
     return _rounded(spec, x, y) if precision == "bfloat16" else jnp.einsum(spec, x, y)
 
 
