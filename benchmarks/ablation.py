@@ -86,6 +86,8 @@ ROWS: list[tuple[str, str, dict[str, Any]]] = [
     ("ensemble", "average of 3 best epochs", {"keep_epochs": 3, "merge_epochs": "average"}),
     ("ensemble", "vote of all seeds", {"vote": True}),
     ("ensemble", "vote of all seeds and 3 best epochs", {"vote": True, "keep_epochs": 3}),
+    ("precision", "bfloat16 in large products", {"precision": "bfloat16"}),
+    ("precision", "bfloat16 features", {"data_dtype": "bfloat16"}),
 ]
 
 

@@ -101,6 +101,11 @@ def is_main() -> bool:
     return jax.process_index() == 0
 
 
+def as_main(decision: bool) -> bool:
+    """Returns what the main process decided, so that all do the same."""
+    return bool(multihost_utils.broadcast_one_to_all(np.array(decision)))
+
+
 def wait_for_all(name: str) -> None:
     """Returns when all processes have come to the call of this name."""
     multihost_utils.sync_global_devices(name)

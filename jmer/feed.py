@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from jmer.batches import flatten, gather, longest
-from jmer.devices import Placement, memory, put
+from jmer.devices import Placement, as_main, is_main, memory, put
 from jmer.pack import Dataset
 from jmer.types import Batch
 
@@ -45,10 +45,11 @@ def load_flat(
         sequences = longest(itertools.chain.from_iterable(map(dataset.stored, names)), sequence_dims)
     of_one = sum(dims.values()) * np.dtype(dtype).itemsize + sum(2 * t * d for t, d in sequences.values())
     size = of_one * sum(sizes[name]["utterances"] for name in names)  # bytes
-    streamed = mode == "streamed" or (mode == "auto" and 2 * size > memory())
+    streamed = as_main(mode == "streamed" or (mode == "auto" and 2 * size > memory()))
     zeros = np.zeros
     if streamed:
-        print(f"features are streamed: {size / 1e9:.3g} GB, where a device has {memory() / 1e9:.3g} GB")
+        if is_main():
+            print(f"features are streamed: {size / 1e9:.3g} GB, where a device has {memory() / 1e9:.3g} GB")
         folder.mkdir(parents=True, exist_ok=True)
         zeros = functools.partial(_zeros_on_disk, folder=folder)
     flat = [

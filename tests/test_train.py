@@ -310,6 +310,20 @@ def test_evaluation_refuses_other_features_and_labels_and_maps_their_order(datas
     assert json.loads((trained / "eval/dev/metrics.json").read_text())["weighted_f1"] == mapped["weighted_f1"]
 
 
+def test_compiled_programs_are_kept_where_jax_was_told_or_in_the_cache_folder(tmp_path, monkeypatch):
+    name = "jax_compilation_cache_dir"
+    before = jax.config.values[name]
+    runs.keep_compiled()
+    assert jax.config.values[name] == before  # conftest named it
+    monkeypatch.setenv("JMER_CACHE", str(tmp_path))
+    try:
+        jax.config.update(name, None)
+        runs.keep_compiled()
+        assert jax.config.values[name] == str(tmp_path / "xla")
+    finally:
+        jax.config.update(name, before)
+
+
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_a_loss_that_is_not_finite_stops_training(tmp_path):
     bad = tiny.dialogues([4, 4])
