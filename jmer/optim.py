@@ -8,6 +8,8 @@ import optax
 
 Tree = Any  # a pytree of arrays
 
+_LARGE = 2**15  # entries of a parameter that is worth a program of its own
+
 
 def make_optimizer(
     *, lr: float, total_steps: int, warmup: float, weight_decay: float, clip_norm: float
@@ -22,36 +24,43 @@ def make_optimizer(
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.0, peak_value=lr, warmup_steps=int(warmup * total_steps), decay_steps=total_steps
     )
-    decayed = {"matrices": True, "vectors": False}
-    return _joined(
-        optax.chain(
-            optax.clip_by_global_norm(clip_norm), optax.adamw(schedule, weight_decay=weight_decay, mask=decayed)
-        )
-    )
+
+    def decayed(groups: Tree) -> Tree:
+        return {name: name.startswith("matrices") for name in groups}
+
+    adamw = optax.adamw(schedule, weight_decay=weight_decay, mask=decayed)
+    return _joined(optax.chain(optax.clip_by_global_norm(clip_norm), adamw))
 
 
 def _joined(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Runs `inner` on two long vectors: all matrices end to end, and all else.
+    """Runs `inner` on groups of parameters: small matrices end to end, all else that is small, and each large one.
 
-    The arithmetic is the same, but it is compiled once and not for every parameter: a third of the step's program.
+    The arithmetic is the same, but it is compiled once and not for each of many small ones: a third of the program.
+    Large ones stay as they are, for to join them would be to copy them in every step.
     (`optax.flatten` would join all in one vector, where the weight decay could not tell matrices any more.)
     """
 
     def grouped(tree: Tree) -> tuple[list[tuple[str, jax.Array]], Any]:
         leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
-        return [("matrices" if _is_matrix(path, x) else "vectors", x) for path, x in leaves], structure
+        return [(_group(path, x), x) for path, x in leaves], structure
 
     def join(tree: Tree) -> dict[str, jax.Array]:
-        parts: dict[str, list[jax.Array]] = {"matrices": [], "vectors": []}
+        parts: dict[str, list[jax.Array]] = {}
         for name, x in grouped(tree)[0]:
-            parts[name].append(x.reshape(-1))
-        return {name: jnp.concatenate(each) for name, each in parts.items()}
+            parts.setdefault(name, []).append(x)
+        return {
+            name: each[0] if each[0].size >= _LARGE else jnp.concatenate([x.reshape(-1) for x in each])
+            for name, each in parts.items()
+        }
 
     def part(joined: dict[str, jax.Array], like: Tree) -> Tree:
         leaves, structure = grouped(like)
         used = dict.fromkeys(joined, 0)
         parted = []
         for name, x in leaves:
+            if x.size >= _LARGE:
+                parted.append(joined[name])
+                continue
             parted.append(joined[name][used[name] : used[name] + x.size].reshape(x.shape))
             used[name] += x.size
         return jax.tree.unflatten(structure, parted)
@@ -64,6 +73,11 @@ def _joined(inner: optax.GradientTransformation) -> optax.GradientTransformation
         return part(cast(dict[str, jax.Array], joined), updates), state
 
     return optax.GradientTransformation(init, update)
+
+
+def _group(path: Any, x: jax.Array) -> str:
+    kind = "matrices" if _is_matrix(path, x) else "vectors"
+    return kind + jax.tree_util.keystr(path) if x.size >= _LARGE else kind
 
 
 def _is_matrix(path: Any, x: jax.Array) -> bool:

@@ -41,7 +41,7 @@ from jmer.types import MODALITIES
 
 Tree = Any  # a pytree of arrays
 
-FORMAT = 3  # of a run's files; the number goes up when an older run can no longer be read
+FORMAT = 4  # of a run's files; the number goes up when an older run can no longer be read
 _PACKAGES = ("jmer", "jax", "jaxlib", "flax", "optax", "jraph", "orbax-checkpoint", "numpy", "librosa", "transformers")
 
 

@@ -21,39 +21,41 @@ def product(spec: str, x: jax.Array, y: jax.Array, *, precision: str) -> jax.Arr
 
     Every letter of a factor is in the other or in the result, and what both and the result have comes first in each.
     """
-    return _rounded(spec, x, y) if precision == "bfloat16" else jnp.einsum(spec, x, y)
+    return _product(spec, precision, x, y)
 
 
 def dense(features: int, *, precision: str, name: str, use_bias: bool = True) -> nn.Dense:
     """Returns the linear map of that name."""
-    dot_general = _dot_general if precision == "bfloat16" else None
+
+    def dot_general(x: jax.Array, kernel: jax.Array, dimension_numbers: Any, **_: Any) -> jax.Array:
+        """What `nn.Dense` asks for: the last axis of x with the first of the kernel."""
+        axes = "abcdefgh"[: x.ndim - 1]
+        return _product(f"{axes}y,yz->{axes}z", precision, x, kernel)
+
     return nn.Dense(features, use_bias=use_bias, dot_general=dot_general, name=name)
 
 
-def _dot_general(x: jax.Array, kernel: jax.Array, dimension_numbers: Any, **_: Any) -> jax.Array:
-    """What `nn.Dense` asks for: the last axis of x with the first of the kernel."""
-    axes = "abcdefgh"[: x.ndim - 1]
-    return _rounded(f"{axes}y,yz->{axes}z", x, kernel)
+# With a gradient of its own, in which the factors are rounded too, and stand so that a weight's comes out as it lies.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _product(spec: str, precision: str, x: jax.Array, y: jax.Array) -> jax.Array:
+    return _forward(spec, precision, x, y)[0]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _rounded(spec: str, x: jax.Array, y: jax.Array) -> jax.Array:
-    return _forward(spec, x, y)[0]
+def _forward(spec: str, precision: str, x: jax.Array, y: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    factors = x.astype(precision), y.astype(precision)
+    return _einsum(spec, *factors), factors
 
 
-def _forward(spec: str, x: jax.Array, y: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    rounded = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
-    return _einsum(spec, *rounded), rounded
-
-
-def _backward(spec: str, factors: tuple[jax.Array, jax.Array], given: jax.Array) -> tuple[jax.Array, jax.Array]:
-    (x, y), given = factors, given.astype(jnp.bfloat16)
+def _backward(
+    spec: str, precision: str, factors: tuple[jax.Array, jax.Array], given: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    (x, y), given = factors, given.astype(precision)
     (a, b), c = spec.split("->")[0].split(","), spec.split("->")[1]
-    return _einsum(f"{c},{b}->{a}", given, y), _einsum(f"{c},{a}->{b}", given, x)
+    return _einsum(f"{c},{b}->{a}", given, y), _einsum(f"{a},{c}->{b}", x, given)
 
 
 def _einsum(spec: str, x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32)
 
 
-_rounded.defvjp(_forward, _backward)
+_product.defvjp(_forward, _backward)
