@@ -48,15 +48,13 @@ def test_a_linear_map_is_the_same_product():
     np.testing.assert_allclose(out, rounded(x) @ rounded(kernel), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("encoder", "graph", "fusion"),
-    [("bigru", "rgcn,gat", "gated"), ("transformer", "grnn,gfpush", "hybrid"), ("bigru_attention", "gat", "early")],
-)
-def test_the_model_in_bfloat16_is_near_the_one_in_float32(encoder, graph, fusion):
+@pytest.mark.parametrize(("encoder", "graph"), [("bigru", "rgcn,gat"), ("transformer", "grnn,gfpush")])
+def test_the_model_in_bfloat16_is_near_the_one_in_float32(encoder, graph):
     """Same parameters, all parts with large products, forward and backward."""
     batch = tiny.batch(tiny.dialogues([5, 7, 8]), sequences={"audio": (5, 3)})
-    options = {"encoder": encoder, "fusion": fusion, "dropout": 0.0, "sequence_dims": tuple(tiny.SEQUENCE_DIMS.items())}
-    options |= {"graph": GraphOptions(layers=tuple(graph.split(",")), heads=2), "co_attention": fusion != "early"}
+    options = {"encoder": encoder, "fusion": "hybrid", "dropout": 0.0, "co_attention": encoder == "bigru"}
+    options |= {"graph": GraphOptions(layers=tuple(graph.split(",")), heads=2)}
+    options |= {"sequence_dims": tuple(tiny.SEQUENCE_DIMS.items())}
     exact, near = tiny.model(**options), tiny.model(**options, precision="bfloat16")
     variables = jax.jit(lambda: exact.init(jax.random.key(0), batch, train=False))()
 
@@ -69,6 +67,6 @@ def test_the_model_in_bfloat16_is_near_the_one_in_float32(encoder, graph, fusion
     ]
     assert b.dtype == jnp.float32
     assert 1e-5 < np.abs(a - b)[batch.mask].max() < 0.1
-    for x, y in zip(*(jax.tree.leaves(grads) for grads, _ in found), strict=True):
-        assert y.dtype == jnp.float32
-        assert np.linalg.norm(x - y) <= 0.2 * np.linalg.norm(x) + 1e-3
+    assert {g.dtype for g in jax.tree.leaves(found[1][0])} == {jnp.dtype("float32")}
+    x, y = (np.concatenate([g.ravel() for g in jax.tree.leaves(grads)]) for grads, _ in found)
+    assert 1e-4 < np.linalg.norm(x - y) / np.linalg.norm(x) < 0.1
