@@ -69,4 +69,4 @@ def test_the_model_in_bfloat16_is_near_the_one_in_float32(encoder, graph):
     assert 1e-5 < np.abs(a - b)[batch.mask].max() < 0.1
     assert {g.dtype for g in jax.tree.leaves(found[1][0])} == {jnp.dtype("float32")}
     x, y = (np.concatenate([g.ravel() for g in jax.tree.leaves(grads)]) for grads, _ in found)
-    assert 1e-4 < np.linalg.norm(x - y) / np.linalg.norm(x) < 0.1
+    assert 1e-4 < np.linalg.norm(x - y) / np.linalg.norm(x) < 0.25
