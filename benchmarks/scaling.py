@@ -6,7 +6,7 @@ Random features, 3 x 64; BiGRU, gated fusion, R-GCN, GAT, hidden size 64; an epo
 
     length   10,000 utterances in ever longer dialogues, batches of 1,024; as configured, with the graph's form pinned
              to dense, and with a transformer, whose attention is dense, for the BiGRU; time and memory a dialogue
-    corpus   dialogues of 1 to 24 utterances, batches of 1,024
+    corpus   dialogues of 1 to 24 utterances, batches of 1,024; resident on the device, and streamed from memory
     seeds    the same, 5,000 utterances, batches of 256, all seeds in one program (a figure a seed that stays the same,
              an exponent of 0, is linear growth)
     devices  the rows of every batch shared out among simulated devices, which have no more cores than one
@@ -118,18 +118,18 @@ def epochs(corpus: Sequence[Any], config: Any, *, seeds: Sequence[int], repeats:
     _, plan, train_epoch, state, stats, feed, seconds = training(corpus, config, seeds=seeds)
     programs: dict[tuple[int, ...], Any] = {}
     index_seconds, epoch_seconds, compiling = [], [], 0.0
+    for utterances, index in feed.pieces(plan.epoch(0, seeds=seeds)):
+        if index.shape not in programs:
+            start = time.perf_counter()
+            programs[index.shape] = train_epoch.lower(state, stats, utterances, index).compile()
+            compiling += time.perf_counter() - start
     for number in range(repeats):
         start = time.perf_counter()
-        pieces = jax.block_until_ready(list(feed.pieces(plan.epoch(number, seeds=seeds))))
+        indices = plan.epoch(number, seeds=seeds)
         index_seconds.append(time.perf_counter() - start)
-        for flat, index in pieces:
-            if index.shape not in programs:
-                start = time.perf_counter()
-                programs[index.shape] = train_epoch.lower(state, stats, flat, index).compile()
-                compiling += time.perf_counter() - start
         start = time.perf_counter()
-        for flat, index in pieces:
-            state, _ = programs[index.shape](state, stats, flat, index)
+        for utterances, index in feed.pieces(indices):
+            state, _ = programs[index.shape](state, stats, utterances, index)
         jax.block_until_ready(state)
         epoch_seconds.append(time.perf_counter() - start)
     return {
@@ -185,7 +185,7 @@ TABLES = {
             "batch_utterances": 1024,
             "seeds": 1,
             "repeats": min(5, max(1, 300_000 // size)),
-            "variants": {"default": {}},
+            "variants": {"default": {}, "streamed": {"data_mode": "streamed"}},
         },
         columns={
             "plan, s": lambda r: r["default"]["plan"],
@@ -193,6 +193,7 @@ TABLES = {
             "statistics, s": lambda r: r["default"]["statistics"],
             "an epoch's index, s": lambda r: r["default"]["index"],
             "epoch, s": lambda r: r["default"]["epoch"],
+            "epoch, streamed, s": lambda r: r["streamed"]["epoch"],
             "memory, MiB": lambda r: r["memory"],
         },
     ),

@@ -87,7 +87,7 @@ def training(corpus: Sequence[Features], config: Config, *, seeds: Sequence[int]
     plan = Plan(lengths, batch_utterances=config.batch_utterances)
     lap("plan")
     flat = flatten(corpus, utterances=sum(lengths), dims=dims, sequences={})
-    feed = Feed(flat, placement, streamed=False)
+    feed = Feed(flat, placement, streamed=config.data_mode == "streamed")
     lap("flatten")
     stats = put(steps.feature_stats(flat), placement.everywhere)
     lap("statistics")
