@@ -16,6 +16,7 @@ from step_worker import read_corpus, seconds, serve
 from jmer import runs, steps
 from jmer.batches import Plan, evaluation_plan, flatten
 from jmer.config import Config, base
+from jmer.devices import Placement, put, share_cores
 from jmer.optim import make_optimizer
 from jmer.predict import BATCH_UTTERANCES, predict_features
 from jmer.types import MODALITIES, UNLABELLED, Features
@@ -65,6 +66,7 @@ class Side:
 
     def __init__(self, path: str, settings: dict[str, Any]):
         runs.keep_compiled()
+        share_cores(settings["seeds"])
         file, self.given = read_corpus(path)
         self.seeds, self.config = tuple(range(settings["seeds"])), config_of(settings)
         self.dims: dict[str, int] = dict.fromkeys(MODALITIES, file["x"].shape[2])
@@ -75,14 +77,15 @@ class Side:
         counts = np.bincount(file["label"][:-1], minlength=len(LABELS))
         objective = runs.make_objective(self.config, self.model, counts)
         self.optimizer = make_optimizer(lr=1e-3, total_steps=10**6, warmup=0.0, weight_decay=0.01, clip_norm=1.0)
-        self.train_epoch = steps.make_train_epoch(self.model, self.optimizer, objective)  # compiled when first called
+        self.placement = Placement(seeds=len(self.seeds))
+        self.train_epoch = steps.make_train_epoch(self.model, self.optimizer, objective, self.placement)
         plain = {"mean": 0.0, "scale": 1.0}  # PyTorch's side does not standardise
         stats = {
             f"{m}_{name}": np.full(d, plain[name], np.float32) for m, d in self.dims.items() for name in steps.STATS
         }
         evaluation = evaluation_plan(lengths, batch_utterances=BATCH_UTTERANCES)
         flat = flatten(self.dialogues, utterances=sum(map(len, self.dialogues)), dims=self.dims, sequences={})
-        self.flat, self.stats, self.evaluation_plan = jax.device_put((flat, stats, evaluation))
+        self.flat, self.stats, self.evaluation_plan = put((flat, stats, evaluation), self.placement.everywhere)
         self.number = 0  # of the epoch
 
     def check(self, dialogues: list[int]) -> dict[str, Any]:
@@ -102,7 +105,8 @@ class Side:
         """All that comes before the second epoch."""
 
         def call() -> None:
-            self.state = steps.init_state(self.model, self.optimizer, seeds=self.seeds)
+            state = steps.init_state(self.model, self.optimizer, seeds=self.seeds)
+            self.state = put(state, self.placement.state)
             self._epoch()
             self._evaluate()
 
@@ -154,7 +158,8 @@ class Side:
         jax.block_until_ready(self.state)
 
     def _train(self, index: np.ndarray) -> None:
-        self.state, _ = self.train_epoch(self.state, self.stats, self.flat, jax.device_put(index))
+        placed = put(index, self.placement.index(index.ndim))
+        self.state, _ = self.train_epoch(self.state, self.stats, self.flat, placed)
 
     def _evaluate(self) -> np.ndarray:
         """The confusion counts of the corpus, by seed."""
@@ -170,8 +175,8 @@ class Side:
             labels=LABELS,
             modalities={m: {"dim": d} for m, d in self.dims.items()},
             model=self.model,
-            params=jax.tree.map(lambda x: x[:, None], params),
-            stats=self.stats,
+            params=jax.tree.map(lambda x: jax.device_put(np.asarray(x)[:, None]), params),
+            stats=jax.device_put(jax.device_get(self.stats)),
             progress={},
         )
 

@@ -13,12 +13,13 @@ training, the parameters and AdamW's two moments read and written once; in evalu
 batch's features read. What lies in between (activations, gradients) might stay in a cache. `bytes accessed` is XLA's
 own count, every operand and result of every fused operation; it bounds nothing, and is shown beside it.
 
-Operations are XLA's `cost_analysis()` of one step. XLA counts the body of a loop once, however often it runs: the GRU's
-loops would be missing but for one step in 24. So the counted program has its scans unrolled, and the timed one not.
-`products by hand` checks it: 2 M N K for every matrix product in the step's jaxpr, times the lengths of the scans that
-it is in. XLA's count, which has the element-wise operations too, must not be below it nor above 1.25 times it. The
-jaxpr's forward count was in turn compared with a sum over the layers' shapes, 6.08 MFLOP an utterance in rows of 24
-(1.18 input, 1.18 + 0.59 GRU, 0.39 + 1.18 fusion, 1.28 R-GCN, 0.15 GAT, 0.13 head): 1.90 GFLOP a batch of 312, the same.
+Operations are XLA's `cost_analysis()` of one step of one seed, times the seeds. XLA counts the body of a loop once,
+however often it runs: the GRU's loops would be missing but for one step in 24. So the counted program has its scans
+unrolled, and the timed one not. `products by hand` checks it: 2 M N K for every matrix product in the step's jaxpr,
+times the lengths of the scans that it is in. XLA's count, which has the element-wise operations too, must not be below
+it nor above 1.25 times it. The jaxpr's forward count was in turn compared with a sum over the layers' shapes, 6.08
+MFLOP an utterance in rows of 24 (1.18 input, 1.18 + 0.59 GRU, 0.39 + 1.18 fusion, 1.28 R-GCN, 0.15 GAT, 0.13 head):
+1.90 GFLOP a batch of 312, the same.
 """
 
 import functools
@@ -40,9 +41,11 @@ from synthetic import dialogues, lengths_like_meld, machine, seconds_of, spread,
 
 from jmer import cli, steps
 from jmer.batches import evaluation_plan
+from jmer.devices import share_cores
 
 DIM, BATCH_UTTERANCES = 768, 312
 MODEL = {"hidden": 256, "heads": 8}
+SEEDS = 8
 # Rows, inner and columns of products in the model: input, GRU, gates, R-GCN; of one batch and of eight seeds' at once.
 SHAPES = [(m, k, n) for k, n in ((768, 256), (256, 768), (768, 768), (2048, 256)) for m in (312, 2496)]
 ARRAY = 2**28  # bytes, beyond any cache
@@ -52,9 +55,10 @@ def main(argv: Sequence[str]) -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="little data, one seed; nothing is written")
     args = parser.parse_args(argv)
+    share_cores(SEEDS)
     rates = measured_rates(budget=0.2 if args.quick else 2.0)
     corpus = dialogues(lengths_like_meld(600 if args.quick else 5_000), dim=DIM)
-    rows = [row for seeds in ((1,) if args.quick else (1, 8)) for row in measure(corpus, seeds, repeats=5)]
+    rows = [row for seeds in ((1,) if args.quick else (1, SEEDS)) for row in measure(corpus, seeds, repeats=5)]
     lines = table(rates, rows)
     write("roofline", lines, {"about": machine(), "rates": rates, "rows": rows}, keep=not args.quick)
     return cli.EXIT_OK
@@ -86,8 +90,8 @@ def measure(corpus: Sequence[Any], seeds: int, *, repeats: int) -> list[dict[str
     """A row of training and one of evaluation."""
     config = config_of(MODEL)
     config.batch_utterances, config.devices = BATCH_UTTERANCES, 1
-    model, plan, train_epoch, state, stats, feed, _ = training(corpus, config, seeds=tuple(range(seeds)))
-    ((flat, index),) = feed.pieces(plan.epoch(0, seeds=range(seeds)))  # [J, S, B, U]
+    model, plan, train_epoch, state, stats, feed, _ = training(corpus, config, seeds=(0,))
+    ((flat, index),) = feed.pieces(plan.epoch(0, seeds=(0,)))  # [J, S, B, U]
     evaluation = evaluation_plan([len(d) for d in corpus], batch_utterances=BATCH_UTTERANCES)
     ((_, eval_index),) = feed.pieces(evaluation)
     parameters = 4 * sum(x.size for x in jax.tree.leaves(state.params))
@@ -96,11 +100,18 @@ def measure(corpus: Sequence[Any], seeds: int, *, repeats: int) -> list[dict[str
     def confusion(params: Any, stats: Any, flat: Any, index: jax.Array) -> jax.Array:
         return steps.confusion(model, params, stats, flat, index)
 
+    # Of one seed, whose program has no loop over seeds, on one device; the others add as much each.
     trained = counted(train_epoch, state, stats, flat, index[:1])
-    trained |= {"steps": len(index), "utterances": index[0].size, "bytes": 6 * parameters + features * index[0].size}
+    trained |= {"utterances": index[0].size, "bytes": 6 * parameters + features * index[0].size}
     evaluated = counted(confusion, state.params, stats, flat, eval_index[:1])
-    evaluated |= {"steps": len(eval_index), "utterances": seeds * eval_index[0].size}
-    evaluated |= {"bytes": parameters + features * eval_index[0].size}  # the seeds have their batch in common
+    evaluated |= {"utterances": eval_index[0].size, "bytes": parameters + features * eval_index[0].size}
+    trained, evaluated = ({name: seeds * x for name, x in counts.items()} for counts in (trained, evaluated))
+    evaluated["bytes"] -= (seeds - 1) * features * eval_index[0].size  # the seeds have their batch in common
+
+    config.devices = 1 if seeds == 1 else 0
+    _, _, train_epoch, state, stats, feed, _ = training(corpus, config, seeds=tuple(range(seeds)))
+    ((flat, index),) = feed.pieces(plan.epoch(0, seeds=range(seeds)))
+    ((_, eval_index),) = feed.pieces(evaluation)
 
     def evaluate() -> None:
         jax.block_until_ready(confusion(state.params, stats, flat, eval_index))
@@ -113,8 +124,9 @@ def measure(corpus: Sequence[Any], seeds: int, *, repeats: int) -> list[dict[str
     rows = []
     for name, row, epoch in (("training", trained, train), ("evaluation", evaluated, evaluate)):
         epoch()  # compiles
-        seconds = [timed(epoch) / row["steps"] for _ in range(repeats)]
-        rows.append({"program": name, "seeds": seeds, **row, "seconds": seconds})
+        count = len(index if name == "training" else eval_index)
+        seconds = [timed(epoch) / count for _ in range(repeats)]
+        rows.append({"program": name, "seeds": seeds, "steps": count, **row, "seconds": seconds})
     return rows
 
 

@@ -7,8 +7,8 @@ Random features, 3 x 64; BiGRU, gated fusion, R-GCN, GAT, hidden size 64; an epo
     length   10,000 utterances in ever longer dialogues, batches of 1,024; as configured, with the graph's form pinned
              to dense, and with a transformer, whose attention is dense, for the BiGRU; time and memory a dialogue
     corpus   dialogues of 1 to 24 utterances, batches of 1,024; resident on the device, and streamed from memory
-    seeds    the same, 5,000 utterances, batches of 256, all seeds in one program (a figure a seed that stays the same,
-             an exponent of 0, is linear growth)
+    seeds    the same, 5,000 utterances, batches of 256, all seeds in one program, which shares them out among the cores
+             (a figure a seed that stays the same, an exponent of 0, is linear growth)
     devices  the rows of every batch shared out among simulated devices, which have no more cores than one
 
 Every measurement is a process of its own. `memory` is its peak less what it held after its imports; `temp` is what the
@@ -30,6 +30,7 @@ from synthetic import MIB, dialogues, exponent, in_process, lengths_like_meld, m
 
 from jmer import cli
 from jmer.config import base
+from jmer.devices import share_cores
 
 DIM, HIDDEN = 64, 64
 
@@ -41,7 +42,6 @@ class Table:
     sizes: ascending; quick: those of a trial.
     job: of a size, the arguments of `measure`.
     columns: what is shown of a measurement, one figure a size.
-    environment: variables that the process of a size is given.
     """
 
     title: str
@@ -49,7 +49,6 @@ class Table:
     quick: Sequence[int]
     job: Callable[[int], dict[str, Any]]
     columns: dict[str, Callable[[dict[str, Any]], float]]
-    environment: Callable[[int], dict[str, str]] = lambda _: {}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -66,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
         table, sizes = TABLES[name], TABLES[name].quick if args.quick else TABLES[name].sizes
         kept[name] = {}
         for size in sizes:
-            kept[name][size] = in_process(__file__, table.job(size), environment=table.environment(size))
+            kept[name][size] = in_process(__file__, table.job(size))
             print(name, size, kept[name][size], file=sys.stderr, flush=True)
         lines += report(table, kept[name])
     write("scaling", lines, {"about": machine(), **kept}, keep=not args.quick and set(kept) == set(TABLES))
@@ -93,13 +92,15 @@ def measure(
     seeds: int,
     repeats: int,
     variants: dict[str, Any],
-    devices: int = 1,
+    devices: int = 0,
 ) -> dict[str, Any]:
     """Seconds and MiB of training.
 
     lengths: of each dialogue, or how many utterances in all.
     variants: what is changed in the config, by name; `memory` is the peak after the first.
+    devices: 0 for as many as jmer.train makes of the cores.
     """
+    share_cores(seeds, devices=devices)
     imports = peak_memory()
     corpus = dialogues(lengths_like_meld(lengths) if isinstance(lengths, int) else lengths, dim=DIM)
     result: dict[str, Any] = {"dialogues": len(corpus), "utterances": sum(map(len, corpus))}
@@ -233,7 +234,6 @@ TABLES = {
             "compile, s": lambda r: r["default"]["compile"],
             "memory, MiB": lambda r: r["memory"],
         },
-        environment=lambda size: {"XLA_FLAGS": f"--xla_force_host_platform_device_count={size}"},
     ),
 }
 

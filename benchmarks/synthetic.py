@@ -94,8 +94,7 @@ def training(corpus: Sequence[Features], config: Config, *, seeds: Sequence[int]
     model = runs.make_model(config, dims=dims, sequence_dims={}, labels=LABELS)
     objective = runs.make_objective(config, model, np.bincount(flat.label[:-1], minlength=len(LABELS)))
     optimizer = make_optimizer(lr=1e-3, total_steps=10**6, warmup=0.0, weight_decay=0.01, clip_norm=1.0)
-    shardings = (placement.state, placement.everywhere)
-    train_epoch = steps.make_train_epoch(model, optimizer, objective, shardings=shardings)
+    train_epoch = steps.make_train_epoch(model, optimizer, objective, placement)
     state = put(steps.init_state(model, optimizer, seeds=seeds), placement.state)
     lap("init")
     return Training(model, plan, train_epoch, state, stats, feed, seconds)
@@ -136,14 +135,14 @@ def peak_memory() -> float:
     return int(next(line.split()[1] for line in status if line.startswith("VmHWM"))) / 1024
 
 
-def in_process(script: str, job: Mapping[str, Any], *, environment: Mapping[str, str]) -> dict[str, Any]:
+def in_process(script: str, job: Mapping[str, Any]) -> dict[str, Any]:
     """Runs `script --job=JSON` in a process of its own; returns what it printed last, read as JSON.
 
     Raises:
       RuntimeError: it failed.
     """
     command = [sys.executable, script, f"--job={json.dumps(job)}"]
-    done = subprocess.run(command, env=os.environ | dict(environment), stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{job} ended with status {done.returncode}")
     return json.loads(done.stdout.splitlines()[-1])

@@ -154,7 +154,8 @@ class Side:
         def call() -> None:
             self.model = self._model()
             self.optimizer = self._optimizer()
-            symbolic.use_duck_shape = False  # or it compiles again where two sizes that were equal are not
+            # Or it compiles again where two sizes that were equal are not; but PyG's layers fail to compile without.
+            symbolic.use_duck_shape = self.settings["graph"] != "dense"
             compiled = self.settings["compile"]
             self.forward = torch.compile(self.model, dynamic=True) if compiled else self.model
             self._epoch()

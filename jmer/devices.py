@@ -5,6 +5,7 @@ own. Otherwise each trains on its share of every batch's rows, and gradients are
 """
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -40,6 +41,7 @@ class Placement:
         mesh = jax.make_mesh((self.count,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[: self.count])
         by_seed = seeds % self.count == 0
         self.rows = 1 if by_seed else self.count
+        self._platform = jax.devices()[0].platform
         self.everywhere = NamedSharding(mesh, PartitionSpec())
         self.state = NamedSharding(mesh, PartitionSpec("data" if by_seed else None))
         self._replicate = jax.jit(lambda tree: tree, out_shardings=self.everywhere)
@@ -49,14 +51,57 @@ class Placement:
         what = "seeds" if self.rows == 1 else "rows of batches"
         return "one device" if self.count == 1 else f"{what} shared out among {self.count} devices"
 
+    @property
+    def one_by_one(self) -> bool:
+        """Whether a device trains its seeds one after another.
+
+        In products of all seeds together a GPU has more to do at once. A CPU's core has enough of one seed's, which
+        fit its caches better (benchmarks/scaling.py).
+        """
+        return self._platform == "cpu"
+
     def index(self, ndim: int) -> NamedSharding:
         """Returns the sharding of utterance numbers, `[J, S, B, U]` or, without seeds, `[J, B, U]`."""
         axes = (None, None, "data", None) if self.rows > 1 else (None, *self.state.spec, None, None)
         return NamedSharding(self.everywhere.mesh, PartitionSpec(*(axes if ndim == 4 else (None, *axes[2:]))))
 
+    def over_seeds(self, epoch: Callable[[Tree, Tree, Tree, jax.Array], Tree]) -> Callable[..., Tree]:
+        """Returns the training of all seeds, given that of one.
+
+        Args:
+          epoch: takes a state, statistics, utterances and index `[J, B, U]`. What is returned takes states with a
+            leading S axis and index `[J, S, B, U]`, and what comes out has S before it.
+        """
+
+        def of_device(state: Tree, stats: Tree, flat: Tree, index: jax.Array) -> Tree:
+            if self.one_by_one:
+                return jax.lax.map(lambda own: epoch(own[0], stats, flat, own[1]), (state, index.swapaxes(0, 1)))
+            return jax.vmap(epoch, (0, None, None, 1))(state, stats, flat, index)
+
+        if self.rows > 1 or self.count == 1:
+            return of_device
+        seeds, same = self.state.spec, self.everywhere.spec
+        specs = (seeds, same, same, self.index(4).spec)
+        return jax.shard_map(of_device, mesh=self.state.mesh, in_specs=specs, out_specs=seeds, check_vma=False)
+
     def fetch(self, tree: Tree) -> Tree:
         """Returns arrays of the host, from wherever they lie."""
         return jax.device_get(self._replicate(tree))
+
+
+def share_cores(seeds: int, *, devices: int = 0) -> None:
+    """Makes devices of the CPU's cores, to share out so many seeds; before anything else is asked of JAX.
+
+    JAX takes all cores for one device and splits single operations among them, which leaves them idle in between. A
+    number in XLA_FLAGS is kept, and devices that are no CPUs stay as they are.
+
+    Args:
+      devices: how many; 0 for the most, up to one a core, by which the number of seeds can be divided.
+    """
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        cores = len(os.sched_getaffinity(0))
+        fitting = max(n for n in range(1, cores + 1) if seeds % n == 0)
+        jax.config.update("jax_num_cpu_devices", devices or fitting)
 
 
 def put(tree: Tree, sharding: NamedSharding) -> Tree:
@@ -73,9 +118,10 @@ def put(tree: Tree, sharding: NamedSharding) -> Tree:
 
 
 def memory() -> int:
-    """Returns how many bytes of arrays the first of this process's devices, or the host where it is one, can hold."""
+    """Returns how many bytes of arrays the first of this process's devices can hold; of the host's, its share."""
     stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get("bytes_limit", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return stats.get("bytes_limit", host // jax.local_device_count())
 
 
 def join_processes(coordinator: str, *, count: int | None, number: int | None) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from jmer.batches import flatten, gather
+from jmer.devices import Placement
 from jmer.nn.model import Model, Output
 from jmer.objective import Objective
 from jmer.types import UNLABELLED, Batch
@@ -81,19 +82,12 @@ def init_state(model: Model, optimizer: optax.GradientTransformation, *, seeds: 
 
 
 def make_train_epoch(
-    model: Model,
-    optimizer: optax.GradientTransformation,
-    objective: Objective,
-    *,
-    shardings: tuple[jax.sharding.Sharding, jax.sharding.Sharding] | None = None,
+    model: Model, optimizer: optax.GradientTransformation, objective: Objective, placement: Placement
 ) -> Callable[[State, Tree, Batch, jax.Array], tuple[State, jax.Array]]:
-    """Returns the jitted `(state, stats, flat, index) -> (state, loss [S])`: J updates in one program.
+    """Returns the jitted `(state, stats, flat, index) -> (state, loss [S])`: J updates of S seeds in one program.
 
     flat: of `batches.flatten`; index: `[J, S, B, U]` int32, of `batches.Plan.epoch`; loss: the mean of the updates'.
     One trace a shape of these; the old state is donated.
-
-    Args:
-      shardings: where the state and the loss are to lie; not given: wherever they come out.
     """
 
     def update(state: State, stats: Tree, flat: Batch, index: jax.Array) -> tuple[State, jax.Array]:
@@ -113,10 +107,11 @@ def make_train_epoch(
         return State(optax.apply_updates(state.params, updates), opt_state, state.step + 1, state.seed), loss
 
     def epoch(state: State, stats: Tree, flat: Batch, index: jax.Array) -> tuple[State, jax.Array]:
-        state, losses = jax.lax.scan(lambda s, i: jax.vmap(update, (0, None, None, 0))(s, stats, flat, i), state, index)
-        return state, losses.mean(axis=0)
+        state, losses = jax.lax.scan(lambda state, index: update(state, stats, flat, index), state, index)
+        return state, losses.mean()
 
-    return jax.jit(epoch, donate_argnums=0, out_shardings=shardings)
+    shardings = (placement.state, placement.everywhere)
+    return jax.jit(placement.over_seeds(epoch), donate_argnums=0, out_shardings=shardings)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -20,7 +20,7 @@ from jmer import cli, evaluate, extract, files, metrics, pack, runs, sampling, s
 from jmer.batches import Plan, dialogue_lengths, evaluation_plan, gather
 from jmer.checkpoint import Checkpoints
 from jmer.config import RESULT_NEUTRAL, Config, check, check_fit, names_in
-from jmer.devices import Placement, is_main, join_processes, put, wait_for_all
+from jmer.devices import Placement, is_main, join_processes, put, share_cores, wait_for_all
 from jmer.errors import UserError
 from jmer.feed import Feed, load_flat
 from jmer.optim import make_optimizer
@@ -39,6 +39,8 @@ def main(argv: Sequence[str]) -> int:
     workdir = args.workdir or Path("runs") / args.config_name
     if args.coordinator:
         join_processes(args.coordinator, count=args.processes, number=args.process)
+    else:
+        share_cores(args.config.seeds, devices=args.config.devices)
     runs.keep_compiled()
     if not args.config.dataset:
         args.config.dataset = str(extract.sample_dataset())
@@ -131,7 +133,7 @@ def train(config: Config, workdir: Path) -> None:
         "best_epoch": [[0] * keep] * len(seeds),
         "best_score": [[-1.0] * keep] * len(seeds),
     }
-    train_epoch = steps.make_train_epoch(model, optimizer, objective, shardings=(placement.state, placement.everywhere))
+    train_epoch = steps.make_train_epoch(model, optimizer, objective, placement)
 
     # Restore.
     checkpoints.remove_cut_off()

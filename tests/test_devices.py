@@ -18,6 +18,7 @@ import tiny
 import jmer
 from jmer import feed, pack, runs, steps, train
 from jmer.batches import Plan, flatten
+from jmer.devices import Placement, put
 from jmer.nn.model import Output
 from jmer.objective import Objective
 from jmer.optim import make_optimizer
@@ -77,6 +78,26 @@ def test_seeds_are_shared_out(dataset, whole, tmp_path, capsys):
     train.train(tiny.config(dataset, seeds=2, devices=2, **PLAIN), tmp_path / "run")
     assert "seeds shared out among 2 devices" in capsys.readouterr().out
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(whole / "seeds"), rtol=0, atol=1e-5)
+
+
+def test_seeds_train_together_as_one_by_one(dataset, whole, tmp_path, monkeypatch):
+    """As a GPU trains them, in products of all."""
+    monkeypatch.setattr(Placement, "one_by_one", False)
+    train.train(tiny.config(dataset, seeds=2, **PLAIN), tmp_path / "run")
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(whole / "seeds"), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "devices", "expected"),
+    [(8, 0, 2), (9, 0, 3), (5, 0, 1), (1, 0, 1), (12, 0, 3), (1, 2, 2), (5, 7, 7)],
+)
+def test_cores_are_devices_that_share_out_seeds(monkeypatch, seeds, devices, expected):
+    code = (
+        "import os\nos.sched_getaffinity = lambda _: {0, 1, 2}\nfrom jmer import devices\nimport jax\n"
+        f"devices.share_cores({seeds}, devices={devices})\nprint(jax.device_count())"
+    )
+    monkeypatch.delenv("XLA_FLAGS")
+    assert int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout) == expected
 
 
 def test_more_devices_than_there_are_is_refused(dataset, tmp_path):
@@ -155,17 +176,18 @@ def train_on():
     dialogues, model = tiny.dialogues([4] * 400), tiny.model()
     plan = Plan([4] * 400, batch_utterances=32)
     optimizer = make_optimizer(lr=1e-3, total_steps=10**5, warmup=0.0, weight_decay=0.0, clip_norm=1.0)
-    train_epoch = steps.make_train_epoch(model, optimizer, Traced())
+    placement = Placement(seeds=1, devices=1)
+    train_epoch = steps.make_train_epoch(model, optimizer, Traced(), placement)
     flat = flatten(dialogues, utterances=1600, dims=tiny.DIMS, sequences={})
-    flat, stats = jax.device_put((flat, steps.feature_stats(flat)))
-    state = steps.init_state(model, optimizer, seeds=[0])
+    flat, stats = put((flat, steps.feature_stats(flat)), placement.everywhere)
+    state = put(steps.init_state(model, optimizer, seeds=[0]), placement.state)
 
     def train_on(epochs: int) -> None:
         nonlocal state
         before = int(state.step[0])
         for epoch in range(epochs):
             (index,) = plan.epoch(epoch, seeds=[0])
-            state, _ = train_epoch(state, stats, flat, jax.device_put(index))
+            state, _ = train_epoch(state, stats, flat, put(index, placement.everywhere))
         assert int(state.step[0]) == before + 50 * epochs
 
     return train_on
