@@ -108,7 +108,7 @@ def measure(corpus: Sequence[Any], seeds: int, *, repeats: int) -> list[dict[str
     trained, evaluated = ({name: seeds * x for name, x in counts.items()} for counts in (trained, evaluated))
     evaluated["bytes"] -= (seeds - 1) * features * eval_index[0].size  # the seeds have their batch in common
 
-    config.devices = 1 if seeds == 1 else 0
+    config.devices = 1 if seeds == 1 else 0  # as jmer.train would; `main` has made devices for SEEDS
     _, _, train_epoch, state, stats, feed, _ = training(corpus, config, seeds=tuple(range(seeds)))
     ((flat, index),) = feed.pieces(plan.epoch(0, seeds=range(seeds)))
     ((_, eval_index),) = feed.pieces(evaluation)

@@ -98,9 +98,12 @@ def measure(
 
     lengths: of each dialogue, or how many utterances in all.
     variants: what is changed in the config, by name; `memory` is the peak after the first.
-    devices: 0 for as many as jmer.train makes of the cores.
+    devices: to simulate; 0 for as many as jmer.train makes of the cores.
     """
-    share_cores(seeds, devices=devices)
+    if devices:
+        jax.config.update("jax_num_cpu_devices", devices)
+    else:
+        share_cores(seeds)
     imports = peak_memory()
     corpus = dialogues(lengths_like_meld(lengths) if isinstance(lengths, int) else lengths, dim=DIM)
     result: dict[str, Any] = {"dialogues": len(corpus), "utterances": sum(map(len, corpus))}

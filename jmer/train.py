@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     if args.coordinator:
         join_processes(args.coordinator, count=args.processes, number=args.process)
     else:
-        share_cores(args.config.seeds, devices=args.config.devices)
+        share_cores(args.config.seeds)
     runs.keep_compiled()
     if not args.config.dataset:
         args.config.dataset = str(extract.sample_dataset())
