@@ -12,6 +12,10 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4 --x
 import jax
 import pytest
 
+from jmer.features.cache import default_root
+
+# Tests name caches of their own, in which numba would compile librosa anew each time.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(default_root() / "numba"))
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -65,3 +65,10 @@ def test_only_one_module_imports_transformers(root):
         if "import transformers" in f.read_text() or "from transformers" in f.read_text()
     ]
     assert users == ["hf.py"]
+
+
+def test_librosa_is_imported_where_its_compiled_code_is_locked(root):
+    importing = [file.name for file in (root / "jmer").rglob("*.py") if "import librosa\n" in file.read_text("utf-8")]
+    assert set(importing) == {"sound.py", "audio.py", "augment.py", "speech_input.py"}
+    for name in set(importing) - {"sound.py"}:
+        assert "from jmer.features.sound import librosa\n" in (root / "jmer/features" / name).read_text("utf-8")

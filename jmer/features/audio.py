@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import librosa
 import numpy as np
 from scipy.signal import find_peaks
 
 from jmer.features.extractor import Encoded, Extractor, Prepared
 from jmer.features.pooling import shortened
+from jmer.features.sound import librosa
 from jmer.types import SAMPLE_RATE, Media
 
 PARTS = ("mfcc", "logmel", "prosody")
@@ -101,15 +101,15 @@ def _spectral(wave: np.ndarray, parts: Sequence[str]) -> list[np.ndarray]:
     """Tracks `[D', T]` of the spectrum."""
     if not {"mfcc", "logmel"} & set(parts):
         return []
-    power = librosa.feature.melspectrogram(
+    power = librosa().feature.melspectrogram(
         y=wave, sr=SAMPLE_RATE, n_fft=_FFT, win_length=_WINDOW, hop_length=_HOP, n_mels=MELS, fmin=20.0
     )
-    log_mel = librosa.power_to_db(power, ref=1.0, amin=10 ** (_FLOOR_DB / 10), top_db=80.0)
+    log_mel = librosa().power_to_db(power, ref=1.0, amin=10 ** (_FLOOR_DB / 10), top_db=80.0)
     tracks = []
     if "mfcc" in parts:
-        mfcc = librosa.feature.mfcc(S=log_mel, n_mfcc=MFCCS)
+        mfcc = librosa().feature.mfcc(S=log_mel, n_mfcc=MFCCS)
         # `nearest` also works where there are fewer frames than the 9 of the regression.
-        tracks = [mfcc, *(librosa.feature.delta(mfcc, order=order, mode="nearest") for order in (1, 2))]
+        tracks = [mfcc, *(librosa().feature.delta(mfcc, order=order, mode="nearest") for order in (1, 2))]
     return [*tracks, log_mel] if "logmel" in parts else tracks
 
 
@@ -118,7 +118,7 @@ def _prosody(wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     F0 is in log2 Hz, energy in dB, slopes a second, pauses are shares of the time, jitter and shimmer of the mean.
     """
-    rms = librosa.feature.rms(y=wave, frame_length=_WINDOW, hop_length=_HOP)[0]
+    rms = librosa().feature.rms(y=wave, frame_length=_WINDOW, hop_length=_HOP)[0]
     energy = np.maximum(20 * np.log10(np.maximum(rms, 1e-10)), _FLOOR_DB)
     # Speech lies within 30 dB of the loud parts; what stays below -60 dBFS is no speech however quiet the rest.
     loud = energy > max(np.percentile(energy, 95) - 30, -60)
@@ -192,8 +192,8 @@ def _peaks(wave: np.ndarray, f0: np.ndarray, start: int, end: int) -> tuple[np.n
 
 def _f0(wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """F0 in Hz of every frame by YIN (de Cheveigne & Kawahara 2002), and whether the frame repeats with that period."""
-    f0 = librosa.yin(wave, fmin=_F0_MIN, fmax=_F0_MAX, sr=SAMPLE_RATE, frame_length=_YIN, hop_length=_HOP)
-    frames = librosa.util.frame(np.pad(wave, _YIN // 2), frame_length=_YIN, hop_length=_HOP).T
+    f0 = librosa().yin(wave, fmin=_F0_MIN, fmax=_F0_MAX, sr=SAMPLE_RATE, frame_length=_YIN, hop_length=_HOP)
+    frames = librosa().util.frame(np.pad(wave, _YIN // 2), frame_length=_YIN, hop_length=_HOP).T
     lag = np.rint(SAMPLE_RATE / f0).astype(int)
     length = _YIN - int(np.ceil(SAMPLE_RATE / _F0_MIN)) - 1
     later = np.take_along_axis(frames, lag[:, None] + np.arange(length), axis=1)

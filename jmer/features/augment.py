@@ -11,10 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import librosa
 import numpy as np
 
 from jmer.errors import UserError
+from jmer.features.sound import librosa
 from jmer.types import SAMPLE_RATE
 
 Lexicon = Mapping[str, tuple[str, ...]]  # a word -> those that may stand for it
@@ -79,8 +79,8 @@ def pitch_shift(wave: np.ndarray, *, semitones: float) -> np.ndarray:
     """Raises every frequency by `semitones`, at the same speed; at least 64 ms."""
     factor = 2 ** (semitones / 12)
     slow = time_stretch(wave, rate=1 / factor)
-    shifted = librosa.resample(slow, orig_sr=factor * SAMPLE_RATE, target_sr=SAMPLE_RATE)
-    return librosa.util.fix_length(shifted, size=len(wave))
+    shifted = librosa().resample(slow, orig_sr=factor * SAMPLE_RATE, target_sr=SAMPLE_RATE)
+    return librosa().util.fix_length(shifted, size=len(wave))
 
 
 def time_stretch(wave: np.ndarray, *, rate: float) -> np.ndarray:
@@ -89,8 +89,8 @@ def time_stretch(wave: np.ndarray, *, rate: float) -> np.ndarray:
     As `librosa.effects.time_stretch`, which in librosa 1.0 cannot be called without a warning.
     """
     with np.errstate(invalid="ignore"):  # librosa 1.0 has numba look at memory that it has yet to fill
-        spectrum = librosa.phase_vocoder(librosa.stft(wave, n_fft=_FFT), rate=rate)
-    return librosa.istft(spectrum, n_fft=_FFT, length=round(len(wave) / rate))
+        spectrum = librosa().phase_vocoder(librosa().stft(wave, n_fft=_FFT), rate=rate)
+    return librosa().istft(spectrum, n_fft=_FFT, length=round(len(wave) / rate))
 
 
 def mask_spectrogram(
@@ -101,18 +101,18 @@ def mask_spectrogram(
     A mask of SpecAugment's on the spectrogram that comes next would be a mask of one extractor only; this one is on a
     spectrogram that is turned back into sound.
     """
-    spectrum = librosa.stft(wave, n_fft=_MASK_FFT)
-    hertz = librosa.fft_frequencies(sr=SAMPLE_RATE, n_fft=_MASK_FFT)
-    seconds = librosa.times_like(spectrum, sr=SAMPLE_RATE, hop_length=_MASK_FFT // 4)
+    spectrum = librosa().stft(wave, n_fft=_MASK_FFT)
+    hertz = librosa().fft_frequencies(sr=SAMPLE_RATE, n_fft=_MASK_FFT)
+    seconds = librosa().times_like(spectrum, sr=SAMPLE_RATE, hop_length=_MASK_FFT // 4)
     spectrum[(hertz >= band[0]) & (hertz < band[1])] = 0
     spectrum[:, (seconds >= span[0]) & (seconds < span[1])] = 0
-    return librosa.istft(spectrum, n_fft=_MASK_FFT, length=len(wave))
+    return librosa().istft(spectrum, n_fft=_MASK_FFT, length=len(wave))
 
 
 def _random_masks(length: float, rng: np.random.Generator) -> dict[str, tuple[float, float]]:
     """A band, as wide as some neighbouring mels, and a span of a wave of `length` seconds."""
     fewest, most = PARAMETERS["audio"]["mask_mels"]
-    edges = librosa.mel_frequencies(n_mels=_MELS + 1, fmin=0.0, fmax=SAMPLE_RATE / 2).tolist()
+    edges = librosa().mel_frequencies(n_mels=_MELS + 1, fmin=0.0, fmax=SAMPLE_RATE / 2).tolist()
     width = rng.integers(fewest, most, endpoint=True)
     low = rng.integers(_MELS - width, endpoint=True)
     seconds = min(rng.uniform(*PARAMETERS["audio"]["mask_seconds"]), 0.1 * length)

@@ -3,9 +3,9 @@
 import functools
 import math
 
-import librosa
 import numpy as np
 
+from jmer.features.sound import librosa
 from jmer.types import SAMPLE_RATE
 
 SECONDS = 30  # what Whisper has positions for, and the most that an encoder is given at once
@@ -36,11 +36,11 @@ def log_mel(wave: np.ndarray, *, mels: int, seconds: int) -> np.ndarray:
     """
     samples = max(2 * HOP * whisper_frames(wave), seconds * SAMPLE_RATE)
     wave = np.pad(np.pad(wave, (0, samples - len(wave))), _FFT // 2, mode="reflect")
-    spectrum = librosa.stft(wave, n_fft=_FFT, hop_length=HOP, center=False)[:, :-1]
+    spectrum = librosa().stft(wave, n_fft=_FFT, hop_length=HOP, center=False)[:, :-1]
     log = np.log10(np.maximum(_mel_filters(mels) @ np.square(np.abs(spectrum)), 1e-10))
     return ((np.maximum(log, log.max() - 8) + 4) / 4).T.astype(np.float32)
 
 
 @functools.cache
 def _mel_filters(mels: int) -> np.ndarray:
-    return librosa.filters.mel(sr=SAMPLE_RATE, n_fft=_FFT, n_mels=mels)
+    return librosa().filters.mel(sr=SAMPLE_RATE, n_fft=_FFT, n_mels=mels)
