@@ -7,7 +7,7 @@
 A row is the defaults with one thing changed, trained with 5 seeds. MELD: the score of the dev split, on which the epoch
 was chosen too. RAVDESS: 270 clips, each a dialogue of its own, in 6 folds of 3 actors that training does not see; the
 epoch is chosen on 3 other actors, and the score is that of all 270 held-out predictions. Each row runs in a process of
-its own on one core, several at a time; rows that are done are not run again. The tables go to benchmarks/results.
+its own on one core, several at a time; rows that are done are not run again. The tables of all rows go to benchmarks/results.
 """
 
 import argparse
@@ -97,7 +97,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--ravdess", type=Path, help="the CSV of 69 acoustic and 56 face features")
     parser.add_argument("--work", type=Path, default=Path("runs/ablation"), help="where runs and finished rows lie")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="rows at a time, one core each")
-    parser.add_argument("--rows", default="", help="only rows whose part or name holds this")
+    parser.add_argument("--rows", default="", help="only rows whose part or name holds this; no table")
     args = parser.parse_args(argv)
     for name, source in (("meld", args.meld), ("ravdess", args.ravdess)):
         if source is None:
@@ -111,7 +111,8 @@ def main(argv: Sequence[str]) -> int:
             futures = [pool.submit(run_row, row, name, datasets, folder, args.jobs) for row in rows]
             for row, future in zip(rows, futures, strict=True):
                 print(f"{name}: {' '.join(row[:2])}: {future.result()['said']}", flush=True)
-        write_tables(name, folder, jobs=args.jobs)
+        if not args.rows:
+            write_tables(name, folder, jobs=args.jobs)
     return 0
 
 
