@@ -7,7 +7,8 @@
 A row is the defaults with one thing changed, trained with 5 seeds. MELD: the score of the dev split, on which the epoch
 was chosen too. RAVDESS: 270 clips, each a dialogue of its own, in 6 folds of 3 actors that training does not see; the
 epoch is chosen on 3 other actors, and the score is that of all 270 held-out predictions. Each row runs in a process of
-its own on one core, several at a time; rows that are done are not run again. The tables of all rows go to benchmarks/results.
+its own on one core, several at a time; rows that are done are not run again. The tables of all rows go to
+benchmarks/results.
 """
 
 import argparse

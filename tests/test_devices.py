@@ -140,9 +140,7 @@ def test_processes_train_as_one(dataset, whole, root, tmp_path):
     )
     command = [sys.executable, "-m", "jmer.train", "--config", config, f"--workdir={tmp_path / 'run'}"]
     command += [f"--coordinator=localhost:{port}", "--processes=2"]
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
-    }
+    environment = os.environ | {"XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=4", "device_count=2")}
     processes = [
         subprocess.Popen([*command, f"--process={i}"], env=environment, cwd=root, stdout=subprocess.PIPE, text=True)
         for i in range(2)
