@@ -27,7 +27,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from unittest import mock
 
@@ -41,6 +41,7 @@ from synthetic import dialogues, lengths_like_meld, machine, seconds_of, spread,
 
 from jmer import cli, steps
 from jmer.batches import evaluation_plan
+from jmer.config import Config
 from jmer.devices import share_cores
 
 DIM, BATCH_UTTERANCES = 768, 312
@@ -58,7 +59,8 @@ def main(argv: Sequence[str]) -> int:
     share_cores(SEEDS)
     rates = measured_rates(budget=0.2 if args.quick else 2.0)
     corpus = dialogues(lengths_like_meld(600 if args.quick else 5_000), dim=DIM)
-    rows = [row for seeds in ((1,) if args.quick else (1, SEEDS)) for row in measure(corpus, seeds, repeats=5)]
+    counts = count(corpus)
+    rows = [row for seeds in ((1,) if args.quick else (1, SEEDS)) for row in measure(corpus, counts, seeds, repeats=5)]
     lines = table(rates, rows)
     write("roofline", lines, {"about": machine(), "rates": rates, "rows": rows}, keep=not args.quick)
     return cli.EXIT_OK
@@ -86,32 +88,31 @@ def measured_rates(*, budget: float) -> dict[str, Any]:
     return {"products": products, "product": max(products.values()), "memory": 2 * ARRAY / statistics.median(passes)}
 
 
-def measure(corpus: Sequence[Any], seeds: int, *, repeats: int) -> list[dict[str, Any]]:
-    """A row of training and one of evaluation."""
-    config = config_of(MODEL)
-    config.batch_utterances, config.devices = BATCH_UTTERANCES, 1
-    model, plan, train_epoch, state, stats, feed, _ = training(corpus, config, seeds=(0,))
+def count(corpus: Sequence[Any]) -> dict[str, dict[str, float]]:
+    """What a step of one seed on one device takes, whose program has no loop over seeds, by program."""
+    model, plan, train_epoch, state, stats, feed, _ = training(corpus, step_config(devices=1), seeds=(0,))
     ((flat, index),) = feed.pieces(plan.epoch(0, seeds=(0,)))  # [J, S, B, U]
-    evaluation = evaluation_plan([len(d) for d in corpus], batch_utterances=BATCH_UTTERANCES)
-    ((_, eval_index),) = feed.pieces(evaluation)
+    ((_, eval_index),) = feed.pieces(eval_plan(corpus))
     parameters = 4 * sum(x.size for x in jax.tree.leaves(state.params))
     features = 4 * DIM * len(model.dims)  # of an utterance
-
-    def confusion(params: Any, stats: Any, flat: Any, index: jax.Array) -> jax.Array:
-        return steps.confusion(model, params, stats, flat, index)
-
-    # Of one seed, whose program has no loop over seeds, on one device; the others add as much each.
     trained = counted(train_epoch, state, stats, flat, index[:1])
     trained |= {"utterances": index[0].size, "bytes": 6 * parameters + features * index[0].size}
-    evaluated = counted(confusion, state.params, stats, flat, eval_index[:1])
-    evaluated |= {"utterances": eval_index[0].size, "bytes": parameters + features * eval_index[0].size}
-    trained, evaluated = ({name: seeds * x for name, x in counts.items()} for counts in (trained, evaluated))
-    evaluated["bytes"] -= (seeds - 1) * features * eval_index[0].size  # the seeds have their batch in common
+    evaluated = counted(functools.partial(steps.confusion, model), state.params, stats, flat, eval_index[:1])
+    evaluated |= {"utterances": eval_index[0].size, "bytes": parameters}
+    # The seeds have a batch of evaluation in common.
+    trained["shared"], evaluated["shared"] = 0, features * eval_index[0].size
+    return {"training": trained, "evaluation": evaluated}
 
-    config.devices = 1 if seeds == 1 else 0  # as jmer.train would; `main` has made devices for SEEDS
-    _, _, train_epoch, state, stats, feed, _ = training(corpus, config, seeds=tuple(range(seeds)))
+
+def measure(
+    corpus: Sequence[Any], counts: Mapping[str, Mapping[str, float]], seeds: int, *, repeats: int
+) -> list[dict[str, Any]]:
+    """A row of training and one of evaluation."""
+    config = step_config(devices=1 if seeds == 1 else 0)  # as jmer.train would; `main` has made devices for SEEDS
+    model, plan, train_epoch, state, stats, feed, _ = training(corpus, config, seeds=range(seeds))
     ((flat, index),) = feed.pieces(plan.epoch(0, seeds=range(seeds)))
-    ((_, eval_index),) = feed.pieces(evaluation)
+    ((_, eval_index),) = feed.pieces(eval_plan(corpus))
+    confusion = functools.partial(steps.confusion, model)
 
     def evaluate() -> None:
         jax.block_until_ready(confusion(state.params, stats, flat, eval_index))
@@ -122,12 +123,23 @@ def measure(corpus: Sequence[Any], seeds: int, *, repeats: int) -> list[dict[str
         jax.block_until_ready(state)
 
     rows = []
-    for name, row, epoch in (("training", trained, train), ("evaluation", evaluated, evaluate)):
+    for name, epoch, batches in (("training", train, index), ("evaluation", evaluate, eval_index)):
+        row = {key: seeds * x for key, x in counts[name].items() if key != "shared"}
+        row["bytes"] += counts[name]["shared"]
         epoch()  # compiles
-        count = len(index if name == "training" else eval_index)
-        seconds = [timed(epoch) / count for _ in range(repeats)]
-        rows.append({"program": name, "seeds": seeds, "steps": count, **row, "seconds": seconds})
+        seconds = [timed(epoch) / len(batches) for _ in range(repeats)]
+        rows.append({"program": name, "seeds": seeds, "steps": len(batches), **row, "seconds": seconds})
     return rows
+
+
+def step_config(*, devices: int) -> Config:
+    config = config_of(MODEL)
+    config.batch_utterances, config.devices = BATCH_UTTERANCES, devices
+    return config
+
+
+def eval_plan(corpus: Sequence[Any]) -> list[np.ndarray]:
+    return evaluation_plan([len(d) for d in corpus], batch_utterances=BATCH_UTTERANCES)
 
 
 def timed(call: Callable[[], None]) -> float:
