@@ -113,7 +113,9 @@ def predict_features(run: Run, dialogues: Sequence[Features]) -> list[tuple[np.n
     # As dialogues, sequences are padded to one of a few lengths.
     sequences = {m: (round_up(t), d) for m, (t, d) in longest(dialogues, dict(run.model.sequence_dims)).items()}
     lengths = [len(d) for d in dialogues]
-    flat = flatten(dialogues, utterances=sum(lengths), dims=dict(run.model.dims), sequences=sequences)
+    flat = flatten(
+        dialogues, utterances=sum(lengths), dims=dict(run.model.dims), sequences=sequences, dtype=run.config.data_dtype
+    )
     results = [np.zeros((seeds, len(flat.mask), n), np.float32) for n in (len(run.labels), len(run.model.gate_names))]
     for index in itertools.chain(*evaluation_plan(lengths, batch_utterances=BATCH_UTTERANCES)):
         found = jax.device_get(steps.predict(run.model, run.params, run.stats, gather(flat, index)))

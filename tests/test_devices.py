@@ -1,5 +1,6 @@
 """However the work is shared out and the data comes, training gives the same: devices, processes, streamed data."""
 
+import dataclasses
 import json
 import os
 import socket
@@ -11,12 +12,13 @@ from typing import Any
 
 import chex
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
 import tiny
 
 import jmer
-from jmer import feed, pack, runs, steps, train
+from jmer import feed, pack, predict, runs, steps, train
 from jmer.batches import Plan, flatten
 from jmer.devices import Placement, put
 from jmer.nn.model import Output
@@ -158,6 +160,16 @@ def test_bfloat16_features_train_nearly_alike(dataset, whole, tmp_path):
     train.train(tiny.config(dataset, data_dtype="bfloat16", **PLAIN), tmp_path / "run")
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(whole / "plain"), rtol=0.02)
     assert losses(tmp_path / "run") != losses(whole / "plain")
+    # It reads such features later too.
+    run, (dialogue, _) = runs.load(tmp_path / "run"), pack.load(dataset).split("dev")
+    rounded = {m: x.astype(ml_dtypes.bfloat16).astype(np.float32) for m, x in dialogue.values.items()}
+    assert all((rounded[m] != x).any() for m, x in dialogue.values.items())
+    for a, b in zip(
+        predict.predict_features(run, [dialogue])[0],
+        predict.predict_features(run, [dataclasses.replace(dialogue, values=rounded)])[0],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
 
 
 class Traced(Objective):
