@@ -178,6 +178,8 @@ def prepare(row: Row, args: Any, corpus: Path, cache: Path) -> Measured:
     python, script = (args.torch_python, "torch_step.py") if rival else (sys.executable, "jmer_step.py")
     shared = {"hidden": HIDDEN, "heads": HEADS, "threads": args.threads, "device": args.device}
     environment = {"JMER_CACHE": str(cache), "TORCHINDUCTOR_CACHE_DIR": str(cache)}
+    # With some orders of its sets torch 2.13 fails to compile PyG's model ("sources must not be empty for symbol").
+    environment["PYTHONHASHSEED"] = "0"
     if args.device == "gpu":
         # Many processes share its memory, and float32 is to be float32 on both sides.
         environment |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
