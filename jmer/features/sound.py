@@ -20,7 +20,7 @@ def librosa():
     or with the features', and only one process at a time compiles.
 
     Raises:
-      UserError: the folder cannot be written.
+      UserError: the folder cannot be written or locked.
     """
     import librosa
     from numba.core import config
@@ -31,9 +31,9 @@ def librosa():
         with FileLock(folder / "lock"):
             config.CACHE_DIR = str(folder)  # pyright: ignore[reportAttributeAccessIssue]
             _compile(librosa)
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:  # the latter where a file system has no locks
         raise UserError(
-            f"{folder}, for compiled code, cannot be used ({error.strerror}); name another folder with JMER_CACHE"
+            f"{folder}, for compiled code, cannot be used ({error}); name another with NUMBA_CACHE_DIR or JMER_CACHE"
         ) from error
     return librosa
 
