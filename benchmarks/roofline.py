@@ -88,8 +88,11 @@ def measured_rates(*, budget: float) -> dict[str, Any]:
     return {"products": products, "product": max(products.values()), "memory": 2 * ARRAY / statistics.median(passes)}
 
 
-def count(corpus: Sequence[Any]) -> dict[str, dict[str, float]]:
-    """What a step of one seed on one device takes, whose program has no loop over seeds, by program."""
+def count(corpus: Sequence[Any]) -> dict[str, tuple[dict[str, float], float]]:
+    """What a step takes, by program: of each seed, and the bytes that are read once for all.
+
+    Counted on one seed and device, whose program has no loop over seeds.
+    """
     model, plan, train_epoch, state, stats, feed, _ = training(corpus, step_config(devices=1), seeds=(0,))
     ((flat, index),) = feed.pieces(plan.epoch(0, seeds=(0,)))  # [J, S, B, U]
     ((_, eval_index),) = feed.pieces(eval_plan(corpus))
@@ -99,13 +102,11 @@ def count(corpus: Sequence[Any]) -> dict[str, dict[str, float]]:
     trained |= {"utterances": index[0].size, "bytes": 6 * parameters + features * index[0].size}
     evaluated = counted(functools.partial(steps.confusion, model), state.params, stats, flat, eval_index[:1])
     evaluated |= {"utterances": eval_index[0].size, "bytes": parameters}
-    # The seeds have a batch of evaluation in common.
-    trained["shared"], evaluated["shared"] = 0, features * eval_index[0].size
-    return {"training": trained, "evaluation": evaluated}
+    return {"training": (trained, 0), "evaluation": (evaluated, features * eval_index[0].size)}
 
 
 def measure(
-    corpus: Sequence[Any], counts: Mapping[str, Mapping[str, float]], seeds: int, *, repeats: int
+    corpus: Sequence[Any], counts: Mapping[str, tuple[Mapping[str, float], float]], seeds: int, *, repeats: int
 ) -> list[dict[str, Any]]:
     """A row of training and one of evaluation."""
     config = step_config(devices=1 if seeds == 1 else 0)  # as jmer.train would; `main` has made devices for SEEDS
@@ -124,8 +125,9 @@ def measure(
 
     rows = []
     for name, epoch, batches in (("training", train, index), ("evaluation", evaluate, eval_index)):
-        row = {key: seeds * x for key, x in counts[name].items() if key != "shared"}
-        row["bytes"] += counts[name]["shared"]
+        of_seed, shared_bytes = counts[name]
+        row = {key: seeds * x for key, x in of_seed.items()}
+        row["bytes"] += shared_bytes
         epoch()  # compiles
         seconds = [timed(epoch) / len(batches) for _ in range(repeats)]
         rows.append({"program": name, "seeds": seeds, "steps": len(batches), **row, "seconds": seconds})

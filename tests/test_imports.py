@@ -3,6 +3,8 @@
 import ast
 from pathlib import Path
 
+import pytest
+
 # Layers, lowest first; modules within one may import one another where that makes no circle.
 LAYERS = (
     ("types", "errors", "files"),
@@ -26,14 +28,23 @@ LEVEL = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 
 
 def imported(file: Path) -> set[str]:
-    """The top-level names below `jmer` that a file imports, anywhere in it."""
+    """The dotted names that a file imports, anywhere in it."""
     names = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name.split(".")[1] for name in names if name.startswith("jmer.")}
+    return names
+
+
+def packages(file: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported(file)}
+
+
+def layers(file: Path) -> set[str]:
+    """The top-level names below `jmer` that a file imports."""
+    return {name.split(".")[1] for name in imported(file) if name.startswith("jmer.")}
 
 
 def test_every_module_has_a_layer_and_imports_only_lower_ones(root):
@@ -43,7 +54,7 @@ def test_every_module_has_a_layer_and_imports_only_lower_ones(root):
         if module == "__init__":  # the package's face; it imports `predict` when asked for it
             continue
         assert module in LEVEL, f"{file}: give the new module a layer"
-        found += [(module, name) for name in imported(file) if name != module and LEVEL[name] >= LEVEL[module]]
+        found += [(module, name) for name in layers(file) if name != module and LEVEL[name] >= LEVEL[module]]
     assert not [pair for pair in found if LEVEL[pair[0]] != LEVEL[pair[1]]], found
     within = {pair for pair in found if LEVEL[pair[0]] == LEVEL[pair[1]]}
     assert not {(b, a) for a, b in within} & within, within
@@ -52,23 +63,12 @@ def test_every_module_has_a_layer_and_imports_only_lower_ones(root):
 def test_data_and_worker_code_do_not_import_jax(root):
     files = [*(root / "jmer/data").rglob("*.py"), root / "jmer/types.py", root / "jmer/features/clips.py"]
     for file in files:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        names = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
-        names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
-        assert not {name for name in names if name.split(".")[0] in ("jax", "flax", "transformers")}, file
+        assert not packages(file) & {"jax", "flax", "transformers"}, file
 
 
-def test_only_one_module_imports_transformers(root):
-    users = [
-        f.name
-        for f in (root / "jmer").rglob("*.py")
-        if "import transformers" in f.read_text() or "from transformers" in f.read_text()
-    ]
-    assert users == ["hf.py"]
-
-
-def test_librosa_is_imported_where_its_compiled_code_is_locked(root):
-    importing = [file.name for file in (root / "jmer").rglob("*.py") if "import librosa\n" in file.read_text("utf-8")]
-    assert set(importing) == {"sound.py", "audio.py", "augment.py", "speech_input.py"}
-    for name in set(importing) - {"sound.py"}:
-        assert "from jmer.features.sound import librosa\n" in (root / "jmer/features" / name).read_text("utf-8")
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [("transformers", "hf.py"), ("librosa", "sound.py")],  # librosa: where a lock is on what is compiled of it
+)
+def test_only_one_module_imports(root, package, module):
+    assert [file.name for file in (root / "jmer").rglob("*.py") if package in packages(file)] == [module]
