@@ -131,9 +131,12 @@ def run_row(
 
     import jax
 
-    from jmer import cli, files, metrics, pack, predict, runs, train
+    from jmer.base import cli, files
+    from jmer.base.errors import UserError
     from jmer.config import base
-    from jmer.errors import UserError
+    from jmer.dataset import store
+    from jmer.runs import directory, fit, predictor
+    from jmer.training import metrics
 
     jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))  # the folds have the same shapes
     config = base()
@@ -147,10 +150,10 @@ def run_row(
                 workdir = folder / slug / str(i)
                 shutil.rmtree(workdir, ignore_errors=True)
                 config.dataset = str(source)
-                train.train(config, workdir)
-                run = runs.load(workdir)
-                dialogues = pack.load(source).split("dev" if name == "meld" else "test")
-                probs.append(np.concatenate([p for p, _ in predict.predict_features(run, dialogues)], axis=1))
+                fit.fit(config, workdir)
+                run = directory.load(workdir)
+                dialogues = store.load(source).split("dev" if name == "meld" else "test")
+                probs.append(np.concatenate([p for p, _ in predictor.predict_features(run, dialogues)], axis=1))
                 labels.append(np.concatenate([d.labels for d in dialogues]))
                 params = sum(x[0, 0].size for x in jax.tree.leaves(run.params))
     except UserError as error:
@@ -171,8 +174,8 @@ def run_row(
 
 def write_folds(table: Path, folder: Path) -> list[Path]:
     """Writes a dataset directory a fold: 12 actors to train, 3 to choose the epoch on, 3 held out."""
-    from jmer import pack
-    from jmer.types import UNLABELLED, Features
+    from jmer.base.types import UNLABELLED, Features
+    from jmer.dataset import store
 
     with table.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -216,7 +219,7 @@ def write_folds(table: Path, folder: Path) -> list[Path]:
         }
         outs.append(folder / str(fold))
         described = {"name": "ravdess", "labels": labels, "modalities": modalities, "rows": []}
-        pack.write(
+        store.write(
             outs[-1],
             dims={m: len(columns) for m, columns in columns.items()},
             splits=list(splits),

@@ -27,14 +27,15 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from jmer import cli, extract, files
-from jmer.features import clips, engine
+from jmer import extract
+from jmer.base import cli, files
+from jmer.features import engine, worker
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = (1_000, 10_000, 40_000)
 WORDS = "I you we it this that never really always so great awful happy sad why what oh no yes a the to of me".split()  # noqa: SIM905
 _LOG = "JMER_EXTRACT_LOG"
-_prepare = clips.prepare
+_prepare = worker.prepare
 
 # ---- the process that is watched and killed --------------------------------------------------------------------------
 
@@ -45,7 +46,7 @@ def _write(lines: list[str]) -> None:
 
 
 def _watched_prepare(clip, extractors, *, max_seconds):
-    """As `jmer.features.clips.prepare`, in its worker."""
+    """As `jmer.features.worker.prepare`, in its worker."""
     prepared = _prepare(clip, extractors, max_seconds=max_seconds)
     _write([f"decoded {extractor.modality} {clip}" for extractor in extractors.values()])
     return prepared
@@ -61,7 +62,7 @@ class _Watched(engine._Engine):
 
 def _child(argv: list[str]) -> int:
     """`python -m jmer.extract`, watched; prints its peak memory."""
-    engine._Engine, clips.prepare = _Watched, _watched_prepare
+    engine._Engine, worker.prepare = _Watched, _watched_prepare
     code = cli.run(extract.main, argv)
     status = Path("/proc/self/status").read_text()
     print("peak MiB:", next(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmHWM")))

@@ -49,7 +49,7 @@ import numpy as np
 import soundfile
 from safetensors.numpy import save_file
 
-from jmer.features import published
+from jmer.encoders import published
 
 BENCHMARKS = Path(__file__).parent
 RESULTS = BENCHMARKS / "results"

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from synthetic import MIB, machine, seconds_of, write
 
-from jmer import cli
+from jmer.base import cli
 from jmer.graph import FORMS, speaker_graph
 from jmer.nn.speaker_graph import GraphOptions, SpeakerGraph
 

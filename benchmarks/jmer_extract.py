@@ -17,16 +17,18 @@ START = time.perf_counter()
 
 import numpy as np
 
-from jmer.data import media
-from jmer.features import clips, engine
-from jmer.features.audio import MFCC, LiteAudio, LogMel, Prosody
-from jmer.features.audio_hf import HFAudio
+from jmer.base.types import Corpus, Dialogue, Turn, Utterance
+from jmer.features import engine, worker
+from jmer.features.audio.encoder import HFAudio
+from jmer.features.audio.lite import MFCC, LiteAudio, LogMel, Prosody
 from jmer.features.cache import Cache
 from jmer.features.extractor import Extractor
-from jmer.features.glove import Glove
-from jmer.features.text import HFText, LiteText, Vader
-from jmer.features.video import HFVideo, LiteVideo
-from jmer.types import Corpus, Dialogue, Turn, Utterance
+from jmer.features.text.encoder import HFText
+from jmer.features.text.glove import Glove
+from jmer.features.text.lite import LiteText, Vader
+from jmer.features.video.encoder import HFVideo
+from jmer.features.video.lite import LiteVideo
+from jmer.media import decoding
 
 EXTRACTORS: dict[str, Any] = {
     cls.__name__: cls
@@ -85,7 +87,7 @@ def idle(job: Mapping[str, Any]) -> dict[str, Any]:
             future.add_done_callback(decoded)
             return future
 
-    whole, pool = engine._encode, clips.pool
+    whole, pool = engine._encode, worker.pool
 
     def encode(extractor: Extractor, prepared: Sequence[Any], *, exact: bool) -> Any:
         begun = time.perf_counter()
@@ -96,7 +98,7 @@ def idle(job: Mapping[str, Any]) -> dict[str, Any]:
 
     inputs = [clip(file) for file in job["inputs"]]
     run(extractors, inputs[:1], workers=0)
-    engine._encode, clips.pool = encode, lambda workers: Heard(pool(workers))
+    engine._encode, worker.pool = encode, lambda workers: Heard(pool(workers))
     begun, cpu = time.perf_counter(), sum(os.times()[:4])
     run(extractors, inputs, workers=job["workers"])
     seconds, cpu = time.perf_counter() - begun, sum(os.times()[:4]) - cpu
@@ -126,12 +128,12 @@ def video(job: Mapping[str, Any]) -> dict[str, Any]:
     """Seconds of clip that are decoded in a second, as a worker does it."""
     total, begun, cpu = 0.0, time.perf_counter(), time.process_time()
     for file in map(Path, job["inputs"]):
-        length = media.seconds(file)
+        length = decoding.seconds(file)
         frames = job["frames"] or round(25 * length)
         if job["faces"]:
-            clips.prepare(file, {"video": LiteVideo(frames=frames)}, max_seconds=None)
+            worker.prepare(file, {"video": LiteVideo(frames=frames)}, max_seconds=None)
         else:
-            media.decode(file, frames=frames)
+            decoding.decode(file, frames=frames)
         total += length
     seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
     return {"start": begun - START, "seconds": seconds, "cpu": cpu, "length": total}
@@ -140,7 +142,7 @@ def video(job: Mapping[str, Any]) -> dict[str, Any]:
 def faces(job: Mapping[str, Any]) -> dict[str, Any]:
     """Keeps the faces of clips, the input of a vision transformer."""
     extractor = HFVideo(job["model"])
-    prepared = [clips.prepare(Path(file), {0: extractor}, max_seconds=None)[0].payload for file in job["inputs"]]
+    prepared = [worker.prepare(Path(file), {0: extractor}, max_seconds=None)[0].payload for file in job["inputs"]]
     np.savez(job["out"], *(pictures for pictures in prepared if pictures is not None))
     return {}
 
@@ -170,7 +172,7 @@ def group(extractor: Extractor, utterance: Utterance) -> Any:
         prepared = extractor.prepare([Turn("", utterance.text)])
     else:
         assert utterance.clip is not None
-        prepared = clips.prepare(utterance.clip, {0: extractor}, max_seconds=None)[0]
+        prepared = worker.prepare(utterance.clip, {0: extractor}, max_seconds=None)[0]
     return None if prepared.payload is None else extractor.group(prepared.payload)
 
 

@@ -13,13 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 from step_worker import read_corpus, seconds, serve
 
-from jmer import runs, steps
-from jmer.batches import Plan, evaluation_plan, flatten
+from jmer.base.types import MODALITIES, UNLABELLED, Features
 from jmer.config import Config, base
-from jmer.devices import Placement, put, share_cores
-from jmer.optim import make_optimizer
-from jmer.predict import BATCH_UTTERANCES, predict_features
-from jmer.types import MODALITIES, UNLABELLED, Features
+from jmer.dataset.flat import flatten
+from jmer.dataset.plan import Plan, evaluation_plan
+from jmer.runs import directory
+from jmer.runs.predictor import BATCH_UTTERANCES, predict_features
+from jmer.training import steps
+from jmer.training.devices import Placement, put, share_cores
+from jmer.training.optim import make_optimizer
 
 LABELS = tuple("abcdefg")
 
@@ -65,7 +67,7 @@ class Side:
     """The commands."""
 
     def __init__(self, path: str, settings: dict[str, Any]):
-        runs.keep_compiled()
+        directory.keep_compiled()
         share_cores(settings["seeds"])
         file, self.given = read_corpus(path)
         self.seeds, self.config = tuple(range(settings["seeds"])), config_of(settings)
@@ -73,9 +75,9 @@ class Side:
         self.dialogues = features(file)
         lengths = [len(d) for d in self.dialogues]
         self.plan = Plan(lengths, batch_utterances=settings["batch_utterances"])
-        self.model = runs.make_model(self.config, dims=self.dims, sequence_dims={}, labels=LABELS)
+        self.model = directory.make_model(self.config, dims=self.dims, sequence_dims={}, labels=LABELS)
         counts = np.bincount(file["label"][:-1], minlength=len(LABELS))
-        objective = runs.make_objective(self.config, self.model, counts)
+        objective = directory.make_objective(self.config, self.model, counts)
         self.optimizer = make_optimizer(lr=1e-3, total_steps=10**6, warmup=0.0, weight_decay=0.01, clip_norm=1.0)
         self.placement = Placement(seeds=len(self.seeds))
         self.train_epoch = steps.make_train_epoch(self.model, self.optimizer, objective, self.placement)
@@ -167,9 +169,9 @@ class Side:
         each = [steps.confusion(self.model, self.state.params, self.stats, self.flat, index) for index in plans]
         return np.sum(jax.device_get(each), axis=0)
 
-    def _run(self, params: Any) -> runs.Run:
-        """A run as jmer.train leaves it and `runs.load` opens it, but for what only describes it."""
-        return runs.Run(
+    def _run(self, params: Any) -> directory.Run:
+        """A run as jmer.train leaves it and `directory.load` opens it, but for what only describes it."""
+        return directory.Run(
             workdir=Path(),
             config=self.config,
             labels=LABELS,
@@ -183,7 +185,7 @@ class Side:
 
 def main(path: str, settings: dict[str, Any]) -> None:
     side = Side(path, settings)
-    found = runs.environment("")
+    found = directory.environment("")
     about = {name: found["packages"][name] for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
     about |= {"python": found["python"], "revision": found["git_revision"], "device": found["devices"][0]}
     about["threads"] = len(os.sched_getaffinity(0))

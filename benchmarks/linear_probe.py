@@ -21,8 +21,10 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from jmer import cli, extract, pack
-from jmer.types import MODALITIES
+from jmer import extract
+from jmer.base import cli
+from jmer.base.types import MODALITIES
+from jmer.dataset import store
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 FOLDS = 6
@@ -36,14 +38,14 @@ def main(argv: Sequence[str]) -> int:
     parser.set_defaults(config="configs/extract/lite.py")
     args = cli.parse(parser, argv, config=True)
     if args.ravdess:
-        dataset = pack.load(extract_ravdess(args.ravdess, args.config))
+        dataset = store.load(extract_ravdess(args.ravdess, args.config))
         chosen = tuple(args.modalities.split(",")) if args.modalities else tuple(dataset.dims)
         x, y, groups = arrays(dataset, ("train",), chosen)
         predicted = np.zeros_like(y)
         for train, test in GroupKFold(FOLDS).split(x, y, groups):
             predicted[test] = probe(x[train], y[train], groups[train]).predict(x[test])
     else:
-        dataset = pack.load(args.dataset)
+        dataset = store.load(args.dataset)
         chosen = tuple(args.modalities.split(",")) if args.modalities else tuple(dataset.dims)
         x, labels, groups = arrays(dataset, ("train",), chosen)
         fitted = probe(x, labels, groups)
@@ -69,7 +71,7 @@ def extract_ravdess(folder: Path, config) -> Path:
 
 
 def arrays(
-    dataset: pack.Dataset, splits: Sequence[str], modalities: Sequence[str]
+    dataset: store.Dataset, splits: Sequence[str], modalities: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features `[N, D]`, labels and groups `[N]`: the speaker of a dialogue of one utterance, else the dialogue."""
     dialogues = [d for split in splits for d in dataset.split(split)]

@@ -14,7 +14,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from jmer import cli, evaluate, extract, pack, runs, train
+from jmer.base import cli
+from jmer.dataset import build, store
+from jmer.runs import directory, fit, scoring
 
 
 def main(argv: Sequence[str]) -> int:
@@ -26,21 +28,21 @@ def main(argv: Sequence[str]) -> int:
     args = cli.parse(parser, argv, config=True)
     config = args.config
     if not config.dataset:
-        config.dataset = str(extract.sample_dataset())
-    dataset = pack.load(Path(config.dataset))
+        config.dataset = str(build.sample_dataset())
+    dataset = store.load(Path(config.dataset))
     whole = args.workdir or Path("runs") / args.config_name
     rows = []
     for modality in ("", *dataset.dims):
         start = time.perf_counter()
         config.modalities = modality
         workdir = whole.with_name(f"{whole.name}-{modality}") if modality else whole
-        train.train(config, workdir)
-        run = runs.load(workdir)
+        fit.fit(config, workdir)
+        run = directory.load(workdir)
         results = {}
         for split in ("dev", "test"):
             if split in dataset.manifest["splits"]:
                 with contextlib.redirect_stdout(io.StringIO()):  # the table below says it all
-                    results[split] = evaluate.evaluate([run], dataset, split)
+                    results[split] = scoring.evaluate([run], dataset, split)
         rows.append((modality or "all", results, time.perf_counter() - start))
     splits = list(rows[0][1])
     print(

@@ -28,7 +28,7 @@ import numpy as np
 from step_worker import Worker
 from synthetic import machine, seconds_of, spread, write
 
-from jmer import cli
+from jmer.base import cli
 from jmer.nn import recurrent
 
 

@@ -39,10 +39,11 @@ from jax.interpreters.partial_eval import dce_jaxpr
 from jmer_step import config_of
 from synthetic import dialogues, lengths_like_meld, machine, seconds_of, spread, training, write
 
-from jmer import cli, steps
-from jmer.batches import evaluation_plan
+from jmer.base import cli
 from jmer.config import Config
-from jmer.devices import share_cores
+from jmer.dataset.plan import evaluation_plan
+from jmer.training import steps
+from jmer.training.devices import share_cores
 
 DIM, BATCH_UTTERANCES = 768, 312
 MODEL = {"hidden": 256, "heads": 8}

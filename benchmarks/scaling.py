@@ -28,9 +28,9 @@ from typing import Any
 import jax
 from synthetic import MIB, dialogues, exponent, in_process, lengths_like_meld, machine, peak_memory, training, write
 
-from jmer import cli
+from jmer.base import cli
 from jmer.config import base
-from jmer.devices import share_cores
+from jmer.training.devices import share_cores
 
 DIM, HIDDEN = 64, 64
 

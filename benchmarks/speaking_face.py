@@ -9,9 +9,9 @@ roles, the one who is heard at the left and at the right in turn. Chance is .5. 
                  the detail of the movement tells them apart: harder than any conversation.
     one silent   of the other clip only its first 0.4 s, before it speaks, played to and fro.
 
-The parameters of `jmer.data.speaking` were chosen on pairs of the first, third, fifth, ... clip (`chosen on`); `others`
-are the pairs of the second, fourth, ..., which were looked at, too, though not chosen on; `all` also holds those of one
-of each.
+The parameters of `jmer.media.vision.speaking` were chosen on pairs of the first, third, fifth, ... clip (`chosen on`);
+`others` are the pairs of the second, fourth, ..., which were looked at, too, though not chosen on; `all` also holds
+those of one of each.
 
 Also printed: the share of frames that a face is found in, and what it costs: CPU seconds for decoding and for finding
 the speaker, a second of clip.
@@ -25,10 +25,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from jmer import cli
-from jmer.data import media, speaking
-from jmer.errors import UserError
-from jmer.types import Media
+from jmer.base import cli
+from jmer.base.errors import UserError
+from jmer.base.types import Media
+from jmer.media import decoding
+from jmer.media.vision import speaking
 
 QUIET = 0.4  # seconds
 
@@ -40,14 +41,14 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     if not args.grid.is_dir():
         raise UserError(f"--grid={args.grid}: no such folder; give one of talking-face clips")
-    clips = sorted(path for path in args.grid.iterdir() if media.is_media(path))
+    clips = sorted(path for path in args.grid.iterdir() if decoding.is_media(path))
     if len(clips) < 4:
         raise UserError(f"--grid={args.grid}: holds {len(clips)} clips; expected at least 4")
     cv2.setNumThreads(1)
     print(f"{len(clips)} clips, {len(clips) * (len(clips) - 1)} ordered pairs\n")
     print(f"{'frames a s':>10} {'pairs':<12}{'chosen on':>10}{'others':>8}{'all':>6}  {'rules'}")
     for rate in map(float, args.rates.split(",")):
-        decoded = [media.decode(clip, frames=round(rate * media.seconds(clip))) for clip in clips]
+        decoded = [decoding.decode(clip, frames=round(rate * decoding.seconds(clip))) for clip in clips]
         for kind, other in (("both speak", lambda clip: clip), ("one silent", silent)):
             _print_row(rate, kind, decoded, [other(clip) for clip in decoded])
     print()
@@ -102,12 +103,12 @@ def _print_row(rate: float, kind: str, heard: list[Media], others: list[Media]) 
 
 
 def _print_cost(rate: float, clips: Sequence[Path]) -> None:
-    seconds = decoding = finding = 0.0
+    seconds = decode_time = finding = 0.0
     found = looked = 0
     for clip in clips:
         start = time.process_time()
-        decoded = media.decode(clip, frames=round(rate * media.seconds(clip)))
-        decoding += time.process_time() - start
+        decoded = decoding.decode(clip, frames=round(rate * decoding.seconds(clip)))
+        decode_time += time.process_time() - start
         assert decoded.frames is not None
         assert decoded.frame_times is not None
         start = time.process_time()
@@ -118,8 +119,8 @@ def _print_cost(rate: float, clips: Sequence[Path]) -> None:
         found += 0 if speaker.track is None else len(speaker.track)
     print(
         f"{rate:g} frames a second: a face in {found / looked:.1%} of {looked} frames; "
-        f"{decoding / seconds:.3f} + {finding / seconds:.3f} CPU s a second of clip, "
-        f"{seconds / (decoding + finding):.1f} times real time"
+        f"{decode_time / seconds:.3f} + {finding / seconds:.3f} CPU s a second of clip, "
+        f"{seconds / (decode_time + finding):.1f} times real time"
     )
 
 

@@ -27,7 +27,7 @@ OTHERS = """\
 
 A step is one update on a batch of about the mean size, with the gathering of it. An evaluation is a pass over the same
 corpus that ends in a confusion matrix. A prediction is of one dialogue of 10 utterances, from features in host memory
-to probabilities there, its graph built anew; jmer's is `jmer.predict.predict_features`, by all 8 seeds in that row."""
+to probabilities there, its graph built anew; jmer's is `predict_features`, by all 8 seeds in that row."""
 COMPILATION = """\
 ## Compilation
 

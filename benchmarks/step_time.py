@@ -33,9 +33,11 @@ from jmer_step import LABELS, config_of
 from step_report import about, report
 from step_worker import Worker
 
-from jmer import cli, files, runs, steps
-from jmer.errors import UserError
-from jmer.types import MODALITIES
+from jmer.base import cli, files
+from jmer.base.errors import UserError
+from jmer.base.types import MODALITIES
+from jmer.runs import directory
+from jmer.training import steps
 
 BENCHMARKS = Path(__file__).parent
 RESULTS = BENCHMARKS / "results"
@@ -239,7 +241,7 @@ def write_corpus(out: Path, meld: Path, *, count: int | None) -> np.ndarray:
     x[:, -1] = 0
     dims: dict[str, int] = dict.fromkeys(MODALITIES, D)
     config = config_of({"hidden": HIDDEN, "heads": HEADS})
-    model = runs.make_model(config, dims=dims, sequence_dims={}, labels=LABELS)
+    model = directory.make_model(config, dims=dims, sequence_dims={}, labels=LABELS)
     params = jax.tree.map(lambda p: np.asarray(p[0]), steps.init_params(model, seeds=[0]))
     named = {
         "param/" + "/".join(key.key for key in path): value

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-from jmer.errors import UserError
-from jmer.types import Dialogue, Prediction, Utterance
+from jmer.base.errors import UserError
+from jmer.base.types import Dialogue, Prediction, Utterance
 
 if TYPE_CHECKING:
-    from jmer.predict import Predictor, load
+    from jmer.runs.predictor import Predictor, load
 
 __all__ = ["Dialogue", "Prediction", "Predictor", "UserError", "Utterance", "load"]
 
@@ -14,7 +14,7 @@ __all__ = ["Dialogue", "Prediction", "Predictor", "UserError", "Utterance", "loa
 def __getattr__(name: str) -> Any:
     """Imports what needs jax when it is first asked for: decoding workers import `jmer` too, and never need it."""
     if name in ("Predictor", "load"):
-        from jmer import predict
+        from jmer.runs import predictor
 
-        return getattr(predict, name)
+        return getattr(predictor, name)
     raise AttributeError(f"module 'jmer' has no attribute '{name}'")

@@ -1,85 +1,18 @@
-"""The fields of a training config, with their defaults. Experiments in `configs/` change what they are about."""
+"""What a training config begins with: every option at its default. Experiments in `configs/` change a few of them."""
 
 from collections.abc import Collection, Sequence
 from typing import Any, TypeAlias
 
-from ml_collections import ConfigDict
+from jmer.base import options
+from jmer.base.errors import UserError
+from jmer.training.options import TrainOptions
 
-from jmer.errors import UserError
-
-Config: TypeAlias = Any  # a ConfigDict; what type a field has is known when it runs
+Config: TypeAlias = Any  # an ml_collections.ConfigDict; what type a field has is known when it runs
 
 
 def base() -> Config:
     """Returns the defaults: BiGRU encoders, gated fusion, R-GCN then GAT over the speaker graph, cross-entropy."""
-    config = ConfigDict()
-
-    # Data.
-    config.dataset = ""  # dataset directory that jmer.extract wrote; empty: the embedded sample, extracted first
-    config.modalities = ""  # comma-separated; empty: all that the dataset holds
-    config.sequences = ""  # comma-separated; modalities whose sequences are pooled by attention, beside their vectors
-    config.batch_utterances = 256  # utterances a batch, about; rows hold several dialogues
-    config.data_dtype = "float32"  # of the features in training; bfloat16 takes half the memory
-    config.data_mode = "auto"  # resident on the device, or streamed; auto: streamed where it takes over half the memory
-    config.devices = 0  # the first so many; 0: all. Each trains its share of the seeds, or of every batch
-
-    # Model. config.future=0 asks for a causal model, for online use: nothing in it then looks ahead.
-    config.hidden = 128  # width of every layer
-    config.heads = 4  # of every attention between utterances
-    config.encoder = "bigru"  # none, gru, bigru, bigru_attention or transformer
-    config.encoder_layers = 1  # of the transformer
-    config.co_attention = False  # modalities attend to each other after their encoders
-    config.fusion = "gated"  # early, gated, late or hybrid
-    config.graph = "rgcn,gat"  # layers over the speaker graph, of rgcn, gat, grnn and gfpush; none for no graph
-    config.graph_nodes = "utterance"  # or modality: a node for each modality of an utterance, joined with each other
-    config.graph_weight = 1.0  # lambda in x + lambda * graph(x)
-    config.learn_graph_weight = False  # lambda is trained, from that value; metrics.jsonl tells it
-    config.past = 10  # the speaker graph's window, in utterances
-    config.future = 10
-    config.precision = "float32"  # of the large products: float32 or bfloat16; all else is float32
-    config.graph_form = "auto"  # dense, banded or segments: how it is computed, with one result; auto: as is quickest
-    config.distance_bins = ""  # relations also by distance: 2,5 for 1 to 2, 3 to 5 and beyond
-    config.bases = 0  # of the relations' weights in rgcn and grnn; 0: a free matrix a relation
-    config.gfpush = ConfigDict({"order": 4, "alpha": 0.2, "rmax": 0.0, "top_k": 0, "scheme": "ppr"})  # or avg, single
-    config.specialist = ""  # comma-separated labels of a second classifier, for the rare ones
-    config.specialist_weight = 0.5  # its weight, in the loss and where it is merged with the main one
-
-    # Regularisation.
-    config.dropout = 0.4
-    config.drop_node = 0.1
-    config.drop_edge = 0.0
-    config.modality_dropout = 0.0  # of each modality of an utterance, never of all
-    config.feature_noise = 0.0  # standard deviation, in standard deviations of the feature
-    config.mixup = 0.0  # alpha; mixes features with those of another utterance of the same class; 0: off
-    # Forward passes a batch; above 1, with the consistency loss of GRAND+.
-    config.consistency = ConfigDict({"passes": 1, "weight": 1.0, "temperature": 0.5, "confidence": 0.0})
-
-    # Loss and imbalance.
-    config.class_weights = "none"  # none, inverse, sqrt or effective (number of samples)
-    config.focal_gamma = 0.0  # 2.0 is usual; its per-class alpha is class_weights
-    config.label_smoothing = 0.0
-    config.logit_adjustment = 0.0  # tau; 1.0 aims at balanced accuracy
-    config.sampler = "none"  # draws dialogues by the class weights of their utterances: none, inverse, sqrt, effective
-    config.sentiment = 0.0  # weight of the auxiliary task; for datasets with sentiments
-    config.contrastive = ConfigDict({"weight": 0.0, "temperature": 0.1, "prototypes": True})
-
-    # Optimisation.
-    config.seed = 0  # of the first
-    config.seeds = 1  # how many to train in one program; scores become mean and standard deviation over them
-    config.epochs = 60  # at the most
-    config.patience = 10  # epochs without a better dev weighted F1 after which a seed is done
-    config.lr = 1e-3  # peak, after warm-up; cosine decay to zero at the last epoch
-    config.warmup = 0.1  # share of all steps
-    config.weight_decay = 1e-2
-    config.clip_norm = 1.0  # global norm of the gradients
-
-    # Ensembles.
-    config.keep_epochs = 1  # how many of the best epochs are kept of each seed
-    config.merge_epochs = "vote"  # vote: the mean of their probabilities; average: of their weights
-    config.vote = False  # evaluation and prediction also take the mean of the probabilities of all seeds
-
-    config.lock()
-    return config
+    return options.to_config(TrainOptions())
 
 
 _AT_LEAST = {

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from jmer import cli
-from jmer.data import archive, csvfile, meld, remote
-from jmer.errors import UserError
+from jmer.base import cli
+from jmer.base.errors import UserError
+from jmer.corpora import csvfile, meld
+from jmer.corpora.fetch import archive, remote
 
 _NAMES_SHOWN = 20
 

@@ -17,10 +17,10 @@ os.environ.setdefault(
 import jax
 import pytest
 
-from jmer.features.cache import default_root
+from jmer.base.paths import cache_root
 
 # Tests name caches of their own, in which numba would compile librosa anew each time.
-os.environ.setdefault("NUMBA_CACHE_DIR", str(default_root() / "numba"))
+os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_root() / "numba"))
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -5,7 +5,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from jmer.data.table import COLUMNS
+from jmer.corpora.table import COLUMNS
 
 CLIPS = ("dia0_utt0", "dia0_utt1", "dia1_utt0", "dia1_utt1", "dia2_utt0")
 

@@ -1,8 +1,8 @@
 import pytest
 
-from jmer import cli
+from jmer.base import cli
+from jmer.base.errors import UserError
 from jmer.config import base, check, check_fit, graph_layers
-from jmer.errors import UserError
 
 DATA = {
     "modalities": ("text", "audio"),

@@ -15,8 +15,10 @@ import meld_archive
 import pytest
 from meld_archive import CORRUPT, LONG, Row, damaged_clips, expected_tree, read_tree, write_meld_archive
 
-from jmer import cli, download
-from jmer.data import archive, meld, remote
+from jmer import download
+from jmer.base import cli
+from jmer.corpora import meld
+from jmer.corpora.fetch import archive, remote
 
 CLIPS = damaged_clips()
 TREE = expected_tree(CLIPS)

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from tables import CLIPS, copy_clips, hashes, rows_of, write_table
 
-from jmer import cli, extract, pack
+from jmer import extract
+from jmer.base import cli
+from jmer.dataset import build, store
 from jmer.features import augment, engine
 
 
@@ -46,7 +48,7 @@ def test_table_with_clips_becomes_a_dataset(clips: Path, tmp_path: Path, run):
     assert "failed     1 x dev dev0_2: clip missing" in printed
     assert "failed     1 x dev dev0_1: audio, video: cannot be opened" in printed
 
-    dataset = pack.load(out)
+    dataset = store.load(out)
     assert dataset.labels == ("anger", "joy")
     assert dict(dataset.dims) == {"text": 1036, "audio": 217, "video": 526}
     train, dev = dataset.split("train"), dataset.split("dev")
@@ -89,7 +91,7 @@ def test_modality_that_no_utterance_has_is_left_out(tmp_path: Path, run, monkeyp
     assert code == 0
     assert "audio: absent: no utterance has it: no clip (2)" in printed
     assert "video: absent: switched off by video.model=none" in printed
-    dataset = pack.load(tmp_path / "data" / "packed" / "words-lite-lite-none")
+    dataset = store.load(tmp_path / "data" / "packed" / "words-lite-lite-none")
     assert list(dataset.dims) == ["text"]
     assert dataset.manifest["modalities"]["audio"]["extractor"] is None
     assert [row["reason"] for row in dataset.manifest["rows"]] == ["", ""]
@@ -101,7 +103,7 @@ def test_columns_of_another_name(tmp_path: Path, run):
     arguments = ["--config.source=table", f"--config.root={table}", f"--config.out={tmp_path / 'out'}"]
     renamed = ["--config.columns.label=Emotion", "--config.columns.dialogue=Dialogue", "--config.labels=sad,glad"]
     assert run(*arguments, *renamed)[0] == 0
-    assert pack.load(tmp_path / "out").labels == ("sad", "glad")
+    assert store.load(tmp_path / "out").labels == ("sad", "glad")
 
 
 @pytest.mark.parametrize(
@@ -148,7 +150,7 @@ def test_one_line_errors(run, arguments: list[str], message: str):
 @pytest.fixture
 def _in_process(monkeypatch: pytest.MonkeyPatch):
     """Decodes in a thread: processes take seconds to start."""
-    monkeypatch.setattr(engine.clips, "pool", lambda workers: ThreadPoolExecutor(1))
+    monkeypatch.setattr(engine.worker, "pool", lambda workers: ThreadPoolExecutor(1))
 
 
 @pytest.mark.usefixtures("_in_process")
@@ -173,7 +175,7 @@ def test_views(clips: Path, tmp_path: Path, run):
         ["all", "4", "0", "0", "4"],
     ]
 
-    plain, dataset = pack.load(tmp_path / "plain"), pack.load(tmp_path / "views")
+    plain, dataset = store.load(tmp_path / "plain"), store.load(tmp_path / "views")
     assert list(dataset.manifest["splits"]) == ["train", "dev", "train_view1", "train_view2"]
     assert (dataset.manifest["views"], plain.manifest["views"]) == (2, 0)
     assert dataset.manifest["augmentation"]["audio"] == {"version": 1, "seed": 0, **AUDIO}
@@ -200,14 +202,14 @@ def test_views(clips: Path, tmp_path: Path, run):
     assert "already holds" in run(*arguments, *viewed)[1]
     lexicon.write_text("this these\n")
     assert "already holds" not in run(*arguments, *viewed)[1]
-    (again,) = pack.load(tmp_path / "views").split("train_view1")
+    (again,) = store.load(tmp_path / "views").split("train_view1")
     np.testing.assert_array_equal(again.values["audio"], first.values["audio"])
 
     # Another sentiment is another dataset.
     rows[1]["sentiment"] = "neutral"
     write_table(table, rows)
     assert "already holds" not in run(*arguments, f"--config.out={plain.path}")[1]
-    assert pack.load(plain.path).split("train")[0].sentiments.tolist() == [2, 1, 0]
+    assert store.load(plain.path).split("train")[0].sentiments.tolist() == [2, 1, 0]
 
 
 AUDIO = {name: list(drawn) for name, drawn in augment.PARAMETERS["audio"].items()}
@@ -228,7 +230,7 @@ def test_view_that_loses_a_modality_is_noted(clips: Path, tmp_path: Path, run, m
     code, printed, _ = run(*arguments, f"--config.out={tmp_path / 'out'}", f"--config.cache={tmp_path / 'cache'}")
     assert code == 0
     assert "note: train_view1: 1 utterances, augmented, lack audio: 6.2 ms of sound, less than one window" in printed
-    dataset = pack.load(tmp_path / "out")
+    dataset = store.load(tmp_path / "out")
     assert dataset.split("train")[0].present["audio"].tolist() == [True, False]
     assert dataset.split("train_view1")[0].present["audio"].tolist() == [False, False]
     assert [row["status"] for row in dataset.manifest["rows"]] == ["ok", "ok"]
@@ -273,7 +275,7 @@ def test_sequences_become_part_of_the_dataset(clips: Path, tmp_path: Path, run):
     table, out = write_table(tmp_path / "mine.csv", rows), tmp_path / "out"
     arguments = ("--config.source=table", f"--config.root={table}", f"--config.out={out}")
     assert run(*arguments, "--config.sequence_frames=5", "--config.audio.model=mfcc")[0] == 0
-    dataset = pack.load(out)
+    dataset = store.load(out)
     assert dataset.sequence_dims == {"text": 1036, "audio": 60, "video": 263}
     (dialogue, other) = dataset.split("train")
     for modality, lengths in (("text", {2, 3}), ("audio", {0, 5}), ("video", {0, 2})):
@@ -297,18 +299,18 @@ def test_encoder_from_a_folder(tmp_path: Path, run, shared: Path):
     assert code == 0
     assert "text: 384 features" in printed
     assert "Some weights" not in err
-    described = pack.load(tmp_path / "out").manifest["modalities"]["text"]
+    described = store.load(tmp_path / "out").manifest["modalities"]["text"]
     assert described["extractor"]["options"]["model"] == str(shared / "weights" / "minilm-l6-v2")
     assert len(described["extractor"]["weights"]) == 64
 
 
 def test_same_features_as_in_process(clips: Path, tmp_path: Path, run):
+    from jmer.base.types import Dialogue, Utterance
     from jmer.features import registry
-    from jmer.types import Dialogue, Utterance
 
     table = write_table(tmp_path / "t.csv", rows_of(clips, *CLIPS[:2]))
     assert run("--config.source=table", f"--config.root={table}", f"--config.out={tmp_path / 'out'}")[0] == 0
-    dataset = pack.load(tmp_path / "out")
+    dataset = store.load(tmp_path / "out")
     (packed,) = dataset.split("train")
     extractors = {m: registry.build(dataset.manifest["modalities"][m]["extractor"]) for m in dataset.dims}
     utterances = [
@@ -325,4 +327,4 @@ def test_sample_without_options_is_what_train_takes(root: Path, monkeypatch: pyt
     config = extract.default_config()
     assert config.to_dict() == cli.load_config(root / "configs" / "extract" / "lite.py").to_dict()
     monkeypatch.chdir(root)
-    assert os.fspath(extract.default_out(config, extract.load_source(config))) == "data/packed/sample-lite-lite-lite"
+    assert os.fspath(build.default_out(config, build.load_source(config))) == "data/packed/sample-lite-lite-lite"

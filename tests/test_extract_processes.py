@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from tables import CLIPS, copy_clips, hashes, rows_of, write_table
 
-from jmer import cli, extract
+from jmer import extract
+from jmer.base import cli
 
 FIELDS = ["--config.source=table", "--config.video.frames=2", "--config.workers=1"]
 
@@ -83,7 +84,8 @@ def test_two_processes_share_a_cache(root: Path, table: Path, tmp_path: Path, un
 PEAKS = """
 import sys
 from pathlib import Path
-from jmer import cli, extract
+from jmer import extract
+from jmer.base import cli
 
 for size in ("few", "many"):
     fields = [f"--config.{name}={size}{suffix}" for name, suffix in (("root", ".csv"), ("out", ""))]

@@ -12,8 +12,9 @@ import pytest
 from media_files import sine, write_clip
 from meld_archive import damaged_clips, write_meld_archive
 
-from jmer import cli, pack
-from jmer.features import clips
+from jmer.base import cli
+from jmer.dataset import store
+from jmer.features import worker
 
 # What is added to the README's lines: where the archive is, and a small model.
 ADDED = {
@@ -59,7 +60,7 @@ def recipe(root: Path) -> list[list[str]]:
 def test_from_the_download_to_a_score(
     tmp_path: Path, root: Path, server, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(clips, "pool", lambda workers: ThreadPoolExecutor(1))  # processes take seconds to start
+    monkeypatch.setattr(worker, "pool", lambda workers: ThreadPoolExecutor(1))  # processes take seconds to start
     monkeypatch.setenv("JMER_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     Path("configs").symlink_to(root / "configs")
@@ -76,7 +77,7 @@ def test_from_the_download_to_a_score(
     assert "dev: missing: dia110_utt7.mp4\n" in printed["download"]
     assert f"test: stray: {STRAY}\n" in printed["download"]
 
-    dataset = pack.load(Path("data/packed/meld"))
+    dataset = store.load(Path("data/packed/meld"))
     rows = {f"{row['split']} {row['utterance']}": row for row in dataset.manifest["rows"]}
     faults = {name: (row["status"], row["reason"]) for name, row in rows.items() if row["reason"]}
     assert faults == PLANTED

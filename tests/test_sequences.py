@@ -10,9 +10,13 @@ import pytest
 import tiny
 
 import jmer
-from jmer import checkpoint, cli, evaluate, extract, pack, predict, runs, steps, train
-from jmer.batches import flatten, longest
-from jmer.types import UNLABELLED, Features
+from jmer import evaluate, extract, train
+from jmer.base import cli
+from jmer.base.types import UNLABELLED, Features
+from jmer.dataset import build, store
+from jmer.dataset.flat import flatten, longest
+from jmer.runs import directory, fit, predictor, scoring
+from jmer.training import checkpoint, steps
 
 ABSENT = {"dim": 0, "extractor": None, "fingerprint": "", "reason": "switched off"}
 
@@ -60,9 +64,9 @@ def test_attention_finds_the_frame_that_the_mean_does_not_show(tmp_path):
             data, sequences=sequences, encoder="none", graph="none", hidden=16, epochs=15, lr=3e-2, dropout=0.1,
             batch_utterances=64, patience=15,
         )  # fmt: skip
-        train.train(config, tmp_path / f"run{sequences}")
-        run = runs.load(tmp_path / f"run{sequences}")
-        accuracy[sequences] = evaluate.evaluate([run], pack.load(data), "dev")["accuracy"]["mean"]
+        fit.fit(config, tmp_path / f"run{sequences}")
+        run = directory.load(tmp_path / f"run{sequences}")
+        accuracy[sequences] = scoring.evaluate([run], store.load(data), "dev")["accuracy"]["mean"]
     assert accuracy[""] < 0.5
     assert accuracy["audio"] > 0.95
 
@@ -107,7 +111,7 @@ def spoken(tmp_path_factory):
     config.source, config.root, config.out = "table", str(folder / "table.csv"), str(folder / "packed")
     config.text.model, config.audio.model, config.video.model = "vader", "mfcc", "none"
     config.sequence_frames, config.workers, config.cache = 6, 1, str(folder / "cache")
-    return extract.extract_dataset(config), given
+    return build.extract_dataset(config), given
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +122,7 @@ def trained(spoken, tmp_path_factory):
         modality_dropout=0.2,
     )  # fmt: skip
     folder, patch, save = tmp_path_factory.mktemp("runs"), pytest.MonkeyPatch(), checkpoint.Checkpoints.save
-    train.train(config, folder / "whole")
+    fit.fit(config, folder / "whole")
 
     def killed(self, epoch, **parts):
         save(self, epoch, **parts)
@@ -127,13 +131,13 @@ def trained(spoken, tmp_path_factory):
     with patch.context() as m:
         m.setattr(checkpoint.Checkpoints, "save", killed)
         with pytest.raises(KeyboardInterrupt):
-            train.train(config, folder / "resumed")
-    train.train(config, folder / "resumed")
+            fit.fit(config, folder / "resumed")
+    fit.fit(config, folder / "resumed")
     return folder
 
 
 def test_resumed_it_ends_with_the_same_parameters(trained):
-    whole, resumed = (runs.load(trained / name) for name in ("whole", "resumed"))
+    whole, resumed = (directory.load(trained / name) for name in ("whole", "resumed"))
     assert whole.model.sequence_dims == (("text", 4), ("audio", 60))
     assert {"text_pooling", "audio_pooling"} <= whole.params.keys()
     for a, b in zip(*(jax.tree.leaves((run.params, run.stats)) for run in (whole, resumed)), strict=True):
@@ -141,16 +145,16 @@ def test_resumed_it_ends_with_the_same_parameters(trained):
 
 
 def test_prediction_from_text_and_clips_equals_evaluation(spoken, trained):
-    run = runs.load(trained / "whole")
-    dataset, (_, utterances) = pack.load(spoken[0]), spoken[1][-1]
+    run = directory.load(trained / "whole")
+    dataset, (_, utterances) = store.load(spoken[0]), spoken[1][-1]
     (dialogue,) = dataset.split("dev")
     assert {len(s) for s in dialogue.sequences["audio"]} == {0, 6}
-    ((expected, _),) = predict.predict_features(run, [dialogue])
+    ((expected, _),) = predictor.predict_features(run, [dialogue])
     found = jmer.load(trained / "whole").predict(utterances)
     probs = [[p.probs[label] for label in run.labels] for p in found]
     np.testing.assert_allclose(probs, expected[0], atol=1e-5)
     # The frames do count.
-    ((without, _),) = predict.predict_features(run, [Features(**{**vars(dialogue), "sequences": {}})])
+    ((without, _),) = predictor.predict_features(run, [Features(**{**vars(dialogue), "sequences": {}})])
     assert np.abs(without - expected).max() > 1e-3
 
 

@@ -11,8 +11,12 @@ import pytest
 import tiny
 
 import jmer
-from jmer import checkpoint, cli, evaluate, metrics, pack, predict, runs, train
-from jmer.types import UNLABELLED
+from jmer import evaluate, train
+from jmer.base import cli
+from jmer.base.types import UNLABELLED
+from jmer.dataset import store
+from jmer.runs import directory, fit, predictor, scoring
+from jmer.training import checkpoint, metrics
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,7 +35,7 @@ def dataset(tmp_path_factory):
 def trained(dataset, tmp_path_factory):
     """Two seeds, four epochs, never interrupted."""
     workdir = tmp_path_factory.mktemp("runs") / "whole"
-    train.train(tiny.config(dataset, seeds=2), workdir)
+    fit.fit(tiny.config(dataset, seeds=2), workdir)
     return workdir
 
 
@@ -74,16 +78,16 @@ def test_killed_and_run_again_it_ends_with_the_same_parameters(dataset, trained,
 
     monkeypatch.setattr(checkpoint.Checkpoints, "save", killed)
     with pytest.raises(KeyboardInterrupt):
-        train.train(config, tmp_path / "run")
+        fit.fit(config, tmp_path / "run")
     monkeypatch.setattr(checkpoint.Checkpoints, "save", save)
-    train.train(config, tmp_path / "run")
+    fit.fit(config, tmp_path / "run")
     assert_same(state_of(tmp_path / "run"), state_of(trained))
     assert lines_of(tmp_path / "run") == lines_of(trained)
 
 
 def test_a_seed_alone_is_the_same_as_in_company(dataset, trained, tmp_path):
-    train.train(tiny.config(dataset, seed=1), tmp_path / "run")
-    alone, together = runs.load(tmp_path / "run"), runs.load(trained)
+    fit.fit(tiny.config(dataset, seed=1), tmp_path / "run")
+    alone, together = directory.load(tmp_path / "run"), directory.load(trained)
     assert_same(jax.tree.map(lambda x: x[0], alone.params), jax.tree.map(lambda x: x[1], together.params), within=1e-5)
     assert not np.allclose(*jax.tree.leaves(together.params)[0])  # and seeds differ
 
@@ -92,7 +96,7 @@ def test_the_best_epochs_are_kept_seed_by_seed():
     scores = np.array([[0.1, 0.5], [0.3, 0.6], [0.3, 0.4], [0.2, 0.1], [0.4, 0.5], [0.35, 0.9]])
     progress = {"epoch": 0, "improved_epoch": [0, 0], "best_epoch": [[0] * 2] * 2, "best_score": [[-1.0] * 2] * 2}
     for f1 in scores:
-        chosen, progress = train._choose(f1, progress, patience=3)
+        chosen, progress = fit._choose(f1, progress, patience=3)
         assert (chosen.sum(axis=1) <= 1).all()
     # Seed 0: the later of equals; seed 1 last improved in epoch 2 and stopped looking after epoch 5.
     assert [sorted(kept) for kept in progress["best_epoch"]] == [[5, 6], [2, 5]]
@@ -114,7 +118,7 @@ def rich(tmp_path_factory):
     config.contrastive.weight = 0.1
     config.consistency.passes = 2
     workdir = tmp_path_factory.mktemp("runs") / "rich"
-    train.train(config, workdir)
+    fit.fit(config, workdir)
     return workdir
 
 
@@ -134,19 +138,19 @@ def test_every_part_trains_from_the_config(rich):
 
 
 def test_seeds_epochs_and_runs_vote(rich, trained, tmp_path, capsys):
-    run = runs.load(rich)
+    run = directory.load(rich)
     assert jax.tree.leaves(run.params)[0].shape[:2] == (2, 2)
-    dataset = pack.load(Path(run.config.dataset))
+    dataset = store.load(Path(run.config.dataset))
     dialogues = dataset.split("dev")
     each = []  # of every seed's every kept epoch
     for s in range(2):
         for k in range(2):
             alone = replace(run, params=jax.tree.map(lambda x, s=s, k=k: x[s : s + 1, k : k + 1], run.params))
-            each.append(np.concatenate([p[0] for p, _ in predict.predict_features(alone, dialogues)]))
+            each.append(np.concatenate([p[0] for p, _ in predictor.predict_features(alone, dialogues)]))
     assert np.abs(each[0] - each[1]).max() > 1e-3
     labels = np.concatenate([d.labels for d in dialogues])
     expected = metrics.classification_report(labels, np.mean(each, axis=0).argmax(-1), 3)
-    result = evaluate.evaluate([run], dataset, "dev", vote=True)
+    result = scoring.evaluate([run], dataset, "dev", vote=True)
     assert result["weighted_f1"]["values"] == [expected["weighted_f1"]]
     assert "vote of all seeds" in capsys.readouterr().out
 
@@ -154,7 +158,7 @@ def test_seeds_epochs_and_runs_vote(rich, trained, tmp_path, capsys):
     config = json.loads((averaged / "config.json").read_text()) | {"merge_epochs": "average"}
     (averaged / "config.json").write_text(json.dumps(config))
     means = jax.tree.map(lambda x: x.mean(axis=1, keepdims=True), run.params)
-    assert_same(runs.load(averaged).params, means, within=1e-7)
+    assert_same(directory.load(averaged).params, means, within=1e-7)
 
     # Two runs of different models; the predictor of a run that votes takes all its seeds.
     assert cli.run(evaluate.main, [f"--workdir={rich}", f"--with={trained}", "--split=dev"]) == 0
@@ -168,8 +172,8 @@ def test_seeds_epochs_and_runs_vote(rich, trained, tmp_path, capsys):
     heard = [{**u, "features": {m: x for m, x in u["features"].items() if m != "video"}} for u in given]
     probs = [[p.probs[label] for label in tiny.LABELS] for p in jmer.load(rich).predict(heard)]
     np.testing.assert_allclose(probs, np.mean([e[: len(d)] for e in each], axis=0), atol=1e-5)
-    first = predict.predict_features(runs.load(trained), [d])[0][0][:1]
-    pooled = np.concatenate([predict.predict_features(run, [d])[0][0], first]).mean(axis=0)
+    first = predictor.predict_features(directory.load(trained), [d])[0][0][:1]
+    pooled = np.concatenate([predictor.predict_features(run, [d])[0][0], first]).mean(axis=0)
     together = jmer.load(rich, trained).predict(given)
     np.testing.assert_allclose([[p.probs[label] for label in tiny.LABELS] for p in together], pooled, atol=1e-5)
     assert set(together[0].gates) == {*tiny.DIMS, "joint"}
@@ -198,7 +202,7 @@ def test_evaluation_chooses_the_best_epoch_and_writes_its_files(dataset, trained
     np.testing.assert_allclose(result["weighted_f1"]["values"], best, atol=1e-12)
     assert result["weighted_f1"]["mean"] == pytest.approx(np.mean(best))
     assert result["weighted_f1"]["std"] == pytest.approx(np.std(best, ddof=1))
-    labels = np.concatenate([d.labels for d in pack.load(dataset).split("dev")])
+    labels = np.concatenate([d.labels for d in store.load(dataset).split("dev")])
     assert result["n"] == (labels != UNLABELLED).sum() == np.sum(result["confusion_matrix"])
     assert result["labels"] == list(result["per_class"]) == list(tiny.LABELS)
     assert (trained / "eval/dev/confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
@@ -208,22 +212,22 @@ def test_evaluation_chooses_the_best_epoch_and_writes_its_files(dataset, trained
 
 
 def test_prediction_equals_evaluation_whatever_the_mapping(dataset, trained):
-    run, predictor = runs.load(trained), jmer.load(trained)
-    split = pack.load(dataset).split("test")
-    probs = evaluate.predict_features(run, split)[1][0][0]
+    run, loaded = directory.load(trained), jmer.load(trained)
+    split = store.load(dataset).split("test")
+    probs = predictor.predict_features(run, split)[1][0][0]
     d = split[1]
     given = [
         {"speaker": speaker, "features": {m: d.values[m][i] for m in tiny.DIMS if d.present[m][i]}}
         for i, speaker in enumerate(d.speakers)
     ]
-    found = predictor.predict(given)
+    found = loaded.predict(given)
     np.testing.assert_allclose([[p.probs[label] for label in tiny.LABELS] for p in found], probs, atol=1e-5)
     assert [p.label for p in found] == [tiny.LABELS[i] for i in probs.argmax(-1)]
     for p, utterance in zip(found, given, strict=True):
         assert sum(p.gates.values()) == pytest.approx(1, abs=1e-5)
         assert all(p.gates[m] == 0 for m in tiny.DIMS if m not in utterance["features"])
-    assert predictor.predict([]) == []
-    assert len(predictor.predict([{"speaker": "a", "features": {"audio": np.ones(5)}}] * 200)) == 200
+    assert loaded.predict([]) == []
+    assert len(loaded.predict([{"speaker": "a", "features": {"audio": np.ones(5)}}] * 200)) == 200
 
 
 @pytest.mark.parametrize(
@@ -247,9 +251,9 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_serves(trained, t
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     with pytest.raises(jmer.UserError, match=r"is damaged.*remove .*checkpoints/4 to go on"):
-        runs.load(workdir)
+        directory.load(workdir)
     shutil.rmtree(workdir / "checkpoints/4")
-    assert runs.load(workdir).progress["epoch"] == 3
+    assert directory.load(workdir).progress["epoch"] == 3
 
 
 def errors(capsys, *argv) -> str:
@@ -303,7 +307,7 @@ def test_evaluation_refuses_other_features_and_labels_and_maps_their_order(datas
     turned = [2, 0, 1]  # new position of each label
     labels = [tiny.LABELS[turned.index(i)] for i in range(3)]
     lookup = np.array([*turned, UNLABELLED], np.int32)
-    splits = {"dev": [replace(d, labels=lookup[d.labels]) for d in pack.load(dataset).split("dev")]}
+    splits = {"dev": [replace(d, labels=lookup[d.labels]) for d in store.load(dataset).split("dev")]}
     assert run(tiny.write_dataset(tmp_path / "turned", labels=labels, splits=splits)) == 0
     mapped = json.loads((trained / "eval/dev/metrics.json").read_text())
     assert run(dataset) == 0
@@ -313,12 +317,12 @@ def test_evaluation_refuses_other_features_and_labels_and_maps_their_order(datas
 def test_compiled_programs_are_kept_where_jax_was_told_or_in_the_cache_folder(tmp_path, monkeypatch):
     name = "jax_compilation_cache_dir"
     before = jax.config.values[name]
-    runs.keep_compiled()
+    directory.keep_compiled()
     assert jax.config.values[name] == before  # conftest named it
     monkeypatch.setenv("JMER_CACHE", str(tmp_path))
     try:
         jax.config.update(name, None)
-        runs.keep_compiled()
+        directory.keep_compiled()
         assert jax.config.values[name] == str(tmp_path / "xla")
     finally:
         jax.config.update(name, before)
@@ -330,4 +334,4 @@ def test_a_loss_that_is_not_finite_stops_training(tmp_path):
     bad[0].values["text"][0] = np.inf
     out = tiny.write_dataset(tmp_path / "d", splits={"train": bad, "dev": tiny.dialogues([4])})
     with pytest.raises(FloatingPointError, match="epoch 1"):
-        train.train(tiny.config(out), tmp_path / "run")
+        fit.fit(tiny.config(out), tmp_path / "run")

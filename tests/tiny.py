@@ -8,12 +8,12 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
-from jmer import pack
-from jmer.batches import flatten, gather
+from jmer.base.types import UNLABELLED, Batch, Features
 from jmer.config import Config, base
+from jmer.dataset import store
+from jmer.dataset.flat import flatten, gather
 from jmer.nn.model import Model
 from jmer.nn.speaker_graph import GraphOptions
-from jmer.types import UNLABELLED, Batch, Features
 
 DIMS = {"text": 6, "audio": 5, "video": 4}
 SEQUENCE_DIMS = {"audio": 3}
@@ -107,7 +107,7 @@ def write_dataset(out: Path, **options) -> Path:
     modalities = options.pop("modalities", {m: modality(m) for m in DIMS})
     sequence_dims = options.pop("sequence_dims", SEQUENCE_DIMS)
     described = {"name": "tiny", "labels": LABELS, "modalities": modalities, "rows": []} | options
-    pack.write(
+    store.write(
         out,
         dims={m: described["dim"] for m, described in modalities.items() if described["dim"]},
         sequence_dims=sequence_dims,

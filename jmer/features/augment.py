@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from jmer.errors import UserError
-from jmer.features.sound import librosa
-from jmer.types import SAMPLE_RATE
+from jmer.base.errors import UserError
+from jmer.base.types import SAMPLE_RATE
+from jmer.media.sound import librosa
 
 Lexicon = Mapping[str, tuple[str, ...]]  # a word -> those that may stand for it
 

@@ -10,11 +10,11 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from jmer.errors import UserError
+from jmer.base.errors import UserError
+from jmer.base.types import Corpus
 from jmer.features import engine
 from jmer.features.cache import Cache
 from jmer.features.extractor import Extractor
-from jmer.types import Corpus
 
 _UTTERANCES = 256  # of an element of the pipeline, at least: enough for the encoders' batches
 

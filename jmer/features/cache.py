@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jmer.errors import UserError
+from jmer.base.errors import UserError
+from jmer.base.types import Extracted
 from jmer.features.extractor import Extractor
-from jmer.types import Extracted
 
 _DIGEST = 32  # bytes
 
@@ -88,10 +88,3 @@ class Cache:
     def _path(self, key: str, extractor: Extractor) -> Path:
         folder = f"{extractor.modality}-{extractor.kind}-{extractor.fingerprint[:32]}"
         return self.root / folder / key[:2] / key
-
-
-def default_root() -> Path:
-    """`$JMER_CACHE`, else `jmer` in `$XDG_CACHE_HOME`, else in `~/.cache`."""
-    if own := os.environ.get("JMER_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jmer"

@@ -12,13 +12,13 @@ from types import MappingProxyType
 
 import numpy as np
 
-from jmer.errors import UserError
-from jmer.features import clips
+from jmer.base.errors import UserError
+from jmer.base.types import Corpus, Dialogue, Extracted, Features, Turn, Utterance
+from jmer.features import worker
 from jmer.features.cache import Cache
 from jmer.features.extractor import Extractor, Prepared
 from jmer.features.results import features_of
 from jmer.features.views import SPLIT as VIEWED
-from jmer.types import Corpus, Dialogue, Extracted, Features, Turn, Utterance
 
 _Target = tuple[str, int]  # a modality, and the number of a view; 0 is the original
 
@@ -109,7 +109,7 @@ def extract(
       UserError: ready features are of another width or of a modality that is not used, the cache cannot be written, or
         a worker died.
     """
-    pool = clips.pool(workers)
+    pool = worker.pool(workers)
     engine = _Engine(extractors, views=views, digests=digests, cache=cache, submit=pool.submit, progress=progress)
     try:
         yield from engine.run(corpus, in_flight=2 * workers + _AHEAD)
@@ -239,7 +239,7 @@ class _Engine:
                 tracks[target] = extractor
         if tracks:
             longest = job.utterance.max_seconds
-            future = self.submit(clips.prepare, job.utterance.clip, tracks, max_seconds=longest)
+            future = self.submit(worker.prepare, job.utterance.clip, tracks, max_seconds=longest)
             self.decoding[future] = job
 
     def _decoded(self, future: Future) -> None:
@@ -326,7 +326,7 @@ def _prepare(dialogue: Dialogue, index: int, extractors: Mapping[str, Extractor]
     if "text" in extractors:
         prepared["text"] = extractors["text"].prepare(_turns(dialogue, index, extractors["text"]))
     if tracks and utterance.clip:
-        prepared |= clips.prepare(utterance.clip, tracks, max_seconds=utterance.max_seconds)
+        prepared |= worker.prepare(utterance.clip, tracks, max_seconds=utterance.max_seconds)
     return prepared
 
 

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from jmer.errors import UserError
-from jmer.types import Status
+from jmer.base.errors import UserError
+from jmer.base.types import Status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class Prepared:
     """What the worker's half of an extractor makes of one utterance.
 
     payload: what `encode` takes, small enough to pass between processes; None where the modality is absent.
-    status, reason: as in `jmer.types.Extracted`.
+    status, reason: as in `jmer.base.types.Extracted`.
     """
 
     payload: Any
@@ -41,8 +41,8 @@ class Extractor(abc.ABC):
     sequence_frames: how much of the sequence that the vector sums up is kept beside it: that many frames at most, a
       longer one being averaged in as many equal parts; 0 for none of it.
 
-    modality: what it reads. `prepare` is given the `jmer.types.Media` of a clip, with that track in it, or the turns of
-      a dialogue up to the utterance, a `jmer.types.Turn` each.
+    modality: what it reads. `prepare` is given the `Media` of a clip, with that track in it, or the turns of a dialogue
+      up to the utterance, a `Turn` each.
     kind, version: name within the modality, and a number to raise whenever the same input gives another vector.
     lookahead: how many payloads may wait for others of their group to fill a batch.
     turns_before: how many earlier turns `prepare` wants; 0 but for text.

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jmer.errors import UserError
+from jmer.base.errors import UserError
 from jmer.features.extractor import Encoded, Extractor
 
 _LARGEST = np.finfo(np.float16).max

@@ -5,14 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jmer.errors import UserError
-from jmer.features import glove
-from jmer.features.audio import MFCC, LiteAudio, LogMel, Prosody
-from jmer.features.audio_hf import HFAudio
+from jmer.base.errors import UserError
+from jmer.features.audio.encoder import HFAudio
+from jmer.features.audio.lite import MFCC, LiteAudio, LogMel, Prosody
 from jmer.features.extractor import Extractor
-from jmer.features.glove import Glove
-from jmer.features.text import HFText, LiteText, Vader
-from jmer.features.video import HFVideo, LiteVideo, OnnxVideo
+from jmer.features.text import glove
+from jmer.features.text.encoder import HFText
+from jmer.features.text.glove import Glove
+from jmer.features.text.lite import LiteText, Vader
+from jmer.features.video.embedding import OnnxVideo
+from jmer.features.video.encoder import HFVideo
+from jmer.features.video.lite import LiteVideo
 
 _EXTRACTORS: tuple[type[Extractor], ...] = (
     LiteText,

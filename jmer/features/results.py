@@ -5,9 +5,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from jmer.errors import UserError
-from jmer.labels import SENTIMENTS, check_label
-from jmer.types import UNLABELLED, Dialogue, Extracted, Features, Status, Utterance
+from jmer.base.errors import UserError
+from jmer.base.labels import SENTIMENTS, check_label
+from jmer.base.types import UNLABELLED, Dialogue, Extracted, Features, Status, Utterance
 
 
 def features_of(

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from jmer.base.types import Media, Turn
 from jmer.features import augment
 from jmer.features.extractor import Encoded, Extractor, Prepared
-from jmer.types import Media, Turn
 
 SPLIT = "train"  # the one that has views
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import jraph
 
-from jmer.masks import masked_softmax
+from jmer.base.masks import masked_softmax
 
 
 class Dense(NamedTuple):

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jmer.base.masks import keep_mask
 from jmer.graph.forms import Banded, Dense, Graph, Segments, Window
-from jmer.masks import keep_mask
 
 FORMS = ("dense", "banded", "segments")
 _DENSE_LIMIT = 12  # nodes of a row for each slot of the window, measured by benchmarks/graph_forms.py

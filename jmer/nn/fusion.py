@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmer.masks import keep_mask, masked_softmax
-from jmer.nn.products import dense, product
+from jmer.base.masks import keep_mask, masked_softmax
+from jmer.base.products import dense, product
 
 
 class EarlyFusion(nn.Module):

@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jmer.base.products import dense, product
 from jmer.graph import Graph, propagation
-from jmer.nn.products import dense, product
 
 
 class _Relational(nn.Module):

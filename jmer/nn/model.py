@@ -16,15 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jmer.labels import SENTIMENTS
-from jmer.masks import Draws, dropout
+from jmer.base.labels import SENTIMENTS
+from jmer.base.masks import Draws, dropout
+from jmer.base.products import dense
+from jmer.base.types import Batch
 from jmer.nn import augment
-from jmer.nn.encoders import CoAttention, Encoder
+from jmer.nn.encoder import CoAttention, Encoder
 from jmer.nn.fusion import EarlyFusion, GatedFusion, LateFusion, drop_modality
 from jmer.nn.pooling import AttentionPooling
-from jmer.nn.products import dense
 from jmer.nn.speaker_graph import GraphOptions, SpeakerGraph
-from jmer.types import Batch
 
 _CLIP = 10.0  # a standardised feature beyond so many deviations is an outlier or a dimension that train never used
 

@@ -5,8 +5,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmer.masks import masked_softmax
-from jmer.nn.products import dense
+from jmer.base.masks import masked_softmax
+from jmer.base.products import dense
 
 
 class AttentionPooling(nn.Module):

@@ -5,7 +5,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmer.nn.products import product
+from jmer.base.products import product
 
 
 class GRU(nn.Module):

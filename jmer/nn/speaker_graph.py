@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import flax.linen as nn
 import jax
 
+from jmer.base.masks import Draws
 from jmer.graph import drop_edge, drop_node, relation_names, speaker_graph
-from jmer.masks import Draws
 from jmer.nn.graph_layers import GAT, GRNN, RGCN, GFPush
 
 

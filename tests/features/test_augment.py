@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
-from jmer.errors import UserError
+from jmer.base.errors import UserError
+from jmer.base.types import SAMPLE_RATE
 from jmer.features import augment
-from jmer.types import SAMPLE_RATE
 
 TIME = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
 LEXICON = {"glad": ("happy",), "happy": ("glad",), "big": ("huge", "large"), "idiot": ("fool",)}

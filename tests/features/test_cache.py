@@ -8,9 +8,10 @@ import fakes
 import numpy as np
 import pytest
 
-from jmer.errors import UserError
-from jmer.features.cache import Cache, default_root
-from jmer.types import Extracted
+from jmer.base.errors import UserError
+from jmer.base.paths import cache_root
+from jmer.base.types import Extracted
+from jmer.features.cache import Cache
 
 KEYS = [f"{i:064x}" for i in range(40)]
 AUDIO = fakes.Loudness()
@@ -76,10 +77,10 @@ def test_several_processes_at_once(tmp_path: Path):
 
 def test_default_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("JMER_CACHE", str(tmp_path / "a"))
-    assert default_root() == tmp_path / "a"
+    assert cache_root() == tmp_path / "a"
     monkeypatch.delenv("JMER_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_root() == tmp_path / "jmer"
+    assert cache_root() == tmp_path / "jmer"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_root() == tmp_path / ".cache" / "jmer"
+    assert cache_root() == tmp_path / ".cache" / "jmer"

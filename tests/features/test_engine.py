@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from extractions import EXTRACTORS, NoPool, extract, flat, same, write_clip
 
-from jmer.errors import UserError
-from jmer.features import clips, engine
+from jmer.base.errors import UserError
+from jmer.base.types import UNLABELLED, Corpus, Dialogue, Media, Utterance
+from jmer.features import engine, worker
 from jmer.features.cache import Cache
 from jmer.features.results import features_of, row_of
-from jmer.types import UNLABELLED, Corpus, Dialogue, Media, Utterance
 
 
 @pytest.fixture(scope="module")
@@ -202,9 +202,9 @@ def test_ready_features_that_do_not_fit(features: dict, message: str):
     ],
 )
 def test_damage_found_while_decoding(decoded: Media, expected: dict, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(clips.media, "decode", lambda *_, **__: decoded)
+    monkeypatch.setattr(worker.decoding, "decode", lambda *_, **__: decoded)
     tracks = {m: e for m, e in EXTRACTORS.items() if m != "text"}
-    prepared = clips.prepare(Path("x"), tracks, max_seconds=None)
+    prepared = worker.prepare(Path("x"), tracks, max_seconds=None)
     assert {m: (p.payload is not None, p.status, p.reason) for m, p in prepared.items()} == expected
 
 
@@ -224,7 +224,7 @@ def test_features_that_are_not_finite_are_absent(folder: Path):
 @pytest.fixture
 def no_pool(monkeypatch: pytest.MonkeyPatch) -> NoPool:
     pool = NoPool()
-    monkeypatch.setattr(engine.clips, "pool", lambda workers: pool)
+    monkeypatch.setattr(engine.worker, "pool", lambda workers: pool)
     return pool
 
 
@@ -332,7 +332,7 @@ def test_clips_in_flight_are_bounded(folder: Path, tmp_path: Path, monkeypatch: 
         future.set_result(work())
         return {future}, set(futures) - {future}
 
-    monkeypatch.setattr(engine.clips, "pool", lambda workers: Slow())
+    monkeypatch.setattr(engine.worker, "pool", lambda workers: Slow())
     monkeypatch.setattr(engine, "wait", finish_one)
     monkeypatch.setattr(engine, "_AHEAD", 4)
     utterances = [Utterance(id=f"u{i}", speaker="a", clip=folder / "good.mp4", max_seconds=60.0 + i) for i in range(15)]
@@ -377,9 +377,9 @@ def test_worker_that_dies_is_an_error_that_names_the_clip(folder: Path, tmp_path
 def test_workers_end_when_the_main_process_is_killed(tmp_path: Path):
     script = (
         "import os, sys, time\n"
-        "from jmer.features import clips\n"
+        "from jmer.features import worker\n"
         "if __name__ == '__main__':\n"
-        "    pool = clips.pool(1)\n"
+        "    pool = worker.pool(1)\n"
         "    print(pool.submit(os.getpid).result(), flush=True)\n"
         "    time.sleep(100)\n"
     )

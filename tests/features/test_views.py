@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from extractions import NoPool, extract, flat, same, write_clip
 
+from jmer.base.types import Corpus, Dialogue, Turn, Utterance
 from jmer.features import augment, engine
 from jmer.features.extractor import Encoded, Extractor
 from jmer.features.views import AudioView, TextView, views_of
-from jmer.types import Corpus, Dialogue, Turn, Utterance
 
 LEXICON = {"glad": ("happy",), "happy": ("glad",)}
 
@@ -82,7 +82,7 @@ def everything(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tupl
 @pytest.fixture
 def no_pool(monkeypatch: pytest.MonkeyPatch) -> NoPool:
     pool = NoPool()
-    monkeypatch.setattr(engine.clips, "pool", lambda workers: pool)
+    monkeypatch.setattr(engine.worker, "pool", lambda workers: pool)
     return pool
 
 

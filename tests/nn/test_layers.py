@@ -11,7 +11,7 @@ import tiny
 
 from jmer.graph import Segments, gfpush, relation_names, speaker_graph
 from jmer.nn import augment
-from jmer.nn.encoders import Attention, Block, CoAttention, dialogue_pairs
+from jmer.nn.encoder import Attention, Block, CoAttention, dialogue_pairs
 from jmer.nn.fusion import GatedFusion, LateFusion, drop_modality
 from jmer.nn.graph_layers import GRNN, GFPush
 from jmer.nn.model import merge_specialist

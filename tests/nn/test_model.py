@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import tiny
 
-from jmer.labels import SENTIMENTS
-from jmer.losses import classification_loss
+from jmer.base.labels import SENTIMENTS
 from jmer.nn.speaker_graph import GraphOptions
-from jmer.objective import Objective, specialist_labels
+from jmer.training.losses import classification_loss
+from jmer.training.objective import Objective, specialist_labels
 
 SEQUENCES = {"audio": (6, tiny.SEQUENCE_DIMS["audio"])}
 DATA = tiny.batch(tiny.dialogues([6, 3, 5]), sequences=SEQUENCES)

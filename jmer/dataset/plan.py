@@ -1,0 +1,182 @@
+"""Dialogues as arrays: a split's utterances end to end, and plans that gather batches out of them. Numpy only.
+
+A row of a batch holds one or more whole dialogues, one after another, so that hardly any of it is padding, whatever the
+lengths; `Batch.first` tells them apart. How rows are made up of lengths is laid out once; which dialogue of each
+length comes where is drawn anew every epoch. So all batches have one shape, or a few where lengths differ a lot.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Layout(NamedTuple):
+    """Rows of one width, filled with dialogues of given lengths.
+
+    length: `[K]`, of the dialogue in each place.
+    row, column: `[K]`, where each begins.
+    steps, rows, width: J batches of B rows of U utterances; the last rows may be all padding.
+    """
+
+    length: np.ndarray
+    row: np.ndarray
+    column: np.ndarray
+    steps: int
+    rows: int
+    width: int
+
+
+def round_up(utterances: int) -> int:
+    """Returns the width of a row for a dialogue: 4, 8, 12, 16, 24, 32, 48, 64, 96, ... (no end)."""
+    step = 4 if utterances <= 16 else 2 ** ((utterances - 1).bit_length() - 2)
+    return max(1, -(-utterances // step)) * step
+
+
+def layouts(lengths: Sequence[int] | np.ndarray, *, batch_utterances: int) -> list[Layout]:
+    """Lays dialogues of these lengths out in batches of about so many utterances.
+
+    Up to 32 utterances they share one width; longer ones, up to 128, another, and so on by fours, so that one long
+    dialogue does not make all rows long. Rows are filled by best fit, the longest first.
+    """
+    classes: dict[int, list[int]] = {}
+    for length in map(int, lengths):
+        bound = 32
+        while bound < length:
+            bound *= 4
+        classes.setdefault(bound, []).append(length)
+    found = []
+    for _, members in sorted(classes.items()):
+        width = round_up(max(members))
+        filled = _fill(members, width)
+        steps = -(-len(filled) // max(1, batch_utterances // width))
+        places = [(length, row, column) for row, each in enumerate(filled) for length, column in each]
+        length, row, column = np.array(places, np.int64).T
+        found.append(Layout(length, row, column, steps, -(-len(filled) // steps), width))
+    return found
+
+
+def _fill(lengths: Iterable[int], width: int) -> list[list[tuple[int, int]]]:
+    """Rows of (length, column)."""
+    left, rows = Counter(lengths), []
+    while left:
+        row, column = [], 0
+        while fit := max((length for length in left if length <= width - column), default=0):
+            row.append((fit, column))
+            column += fit
+            left[fit] -= 1
+            if not left[fit]:
+                del left[fit]
+        rows.append(row)
+    return rows
+
+
+class Plan:
+    """Which dialogue comes where in training, epoch by epoch.
+
+    layouts: of the places that an epoch has.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int] | np.ndarray,
+        *,
+        batch_utterances: int,
+        views: int = 0,
+        weights: np.ndarray | None = None,
+    ):
+        """Lays out an epoch's places.
+
+        Args:
+          lengths: of the dialogues; they lie end to end, and then their augmented views in the same order.
+          views: how many augmented views of each dialogue there are.
+          weights: `[n]`, how often to draw each dialogue relative to the others, with replacement. Not given: each
+            dialogue comes once an epoch.
+        """
+        self.lengths = np.asarray(lengths)
+        self.views, self.weighted = views, weights is not None
+        weights = np.ones(len(self.lengths)) if weights is None else weights
+        self._starts = np.cumsum(self.lengths) - self.lengths
+        # By length: the dialogues that have it, the chance of each to be the next, and how many an epoch takes.
+        self._members: dict[int, tuple[np.ndarray, np.ndarray, int]] = {}
+        for length in np.unique(self.lengths):
+            members = np.flatnonzero(self.lengths == length)
+            share = weights[members]
+            count = round(len(self.lengths) * share.sum() / weights.sum()) if self.weighted else len(members)
+            if share.any():
+                self._members[int(length)] = members, share / share.sum(), max(1, count)
+        places = [length for length, (*_, count) in self._members.items() for _ in range(count)]
+        self.layouts = layouts(places, batch_utterances=batch_utterances)
+
+    @property
+    def steps(self) -> int:
+        """How many batches an epoch has."""
+        return sum(layout.steps for layout in self.layouts)
+
+    def expected_draws(self) -> np.ndarray:
+        """`[n]` float64, how often an epoch is expected to take each dialogue."""
+        draws = np.zeros(len(self.lengths))
+        for members, chances, count in self._members.values():
+            draws[members] = chances * count
+        return draws
+
+    def epoch(self, number: int, *, seeds: Sequence[int]) -> list[np.ndarray]:
+        """Returns the epoch's batches as `[J, S, B, U]` int32 utterance numbers; N, after the last, is padding.
+
+        All in one piece where there is one layout; of several, a batch at a time, those of all layouts mixed. Each time
+        a dialogue comes it is the original or one of its views, all equally likely. What a seed is given depends on the
+        seed and the epoch alone, so that it is the same in any company and after a resume.
+        """
+        each = [self._of_seed(np.random.default_rng((seed, number))) for seed in seeds]
+        pieces = [np.stack(of_layout, axis=1) for of_layout in zip(*each, strict=True)]
+        if len(pieces) > 1:
+            pieces = [batch for piece in pieces for batch in np.split(piece, len(piece))]
+            np.random.default_rng(number).shuffle(pieces)
+        return pieces
+
+    def _of_seed(self, rng: np.random.Generator) -> list[np.ndarray]:
+        drawn = {
+            length: rng.choice(members, count, p=chances) if self.weighted else rng.permutation(members)
+            for length, (members, chances, count) in self._members.items()
+        }
+        indices = []
+        for layout in self.layouts:
+            chosen = np.empty(len(layout.length), np.int64)
+            for length in np.unique(layout.length):  # each is in one layout only
+                chosen[layout.length == length] = drawn[int(length)]
+            start = self._starts[chosen]
+            if self.views:
+                start = start + self.lengths.sum() * rng.integers(self.views + 1, size=len(start))
+            order = rng.permutation(layout.steps * layout.rows)
+            padding = self.lengths.sum() * (self.views + 1)
+            indices.append(_place(layout, start, row=order[layout.row], padding=padding))
+        return indices
+
+
+def evaluation_plan(lengths: Sequence[int] | np.ndarray, *, batch_utterances: int) -> list[np.ndarray]:
+    """Returns `[J, B, U]` int32 utterance numbers, where every utterance comes once, for each of a few widths.
+
+    Dialogues lie end to end; N, after the last, is padding. B is a power of two where a batch is not full, so that a
+    model that predicts, one dialogue after another, compiles a handful of times.
+    """
+    each = np.asarray(lengths)
+    starts, plans = np.cumsum(each) - each, []
+    by_length = {int(n): list(np.flatnonzero(each == n)) for n in np.unique(each)}
+    for layout in layouts(lengths, batch_utterances=batch_utterances):
+        full = max(1, batch_utterances // layout.width)
+        count = int(layout.row.max()) + 1
+        rows = min(full, 2 ** (count - 1).bit_length())
+        layout = layout._replace(rows=rows, steps=-(-count // rows))
+        start = starts[[by_length[int(n)].pop() for n in layout.length]]
+        plans.append(_place(layout, start, row=layout.row, padding=int(each.sum())))
+    return plans
+
+
+def _place(layout: Layout, start: np.ndarray, *, row: np.ndarray, padding: int) -> np.ndarray:
+    """Puts the dialogues that begin at `start` `[K]` into their rows: `[J, B, U]` int32."""
+    index = np.full((layout.steps * layout.rows, layout.width), padding, np.int32)
+    offset = np.arange(layout.length.sum()) - np.repeat(np.cumsum(layout.length) - layout.length, layout.length)
+    into = np.repeat(row * layout.width + layout.column, layout.length) + offset
+    index.reshape(-1)[into] = np.repeat(start, layout.length) + offset
+    return index.reshape(layout.steps, layout.rows, layout.width)

@@ -1,0 +1,63 @@
+"""Precision, recall, F1 and the confusion matrix, as scikit-learn defines them over the whole label set.
+
+A class without any true or predicted utterance scores 0 and counts in the macro mean (scikit-learn's `labels=range(C),
+zero_division=0`).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from jmer.base.types import UNLABELLED
+
+SCORES = ("accuracy", "weighted_f1", "macro_f1", "weighted_precision", "weighted_recall")
+
+
+def confusion_matrix(labels: Any, preds: Any, num_classes: int) -> np.ndarray:
+    """Counts pairs; unlabelled utterances are left out.
+
+    Args:
+      labels, preds: integers of one shape.
+
+    Returns:
+      `[C, C]` int64, rows true, columns predicted.
+    """
+    labels, preds = np.asarray(labels).reshape(-1), np.asarray(preds).reshape(-1)
+    known = labels != UNLABELLED
+    counts = np.bincount(labels[known] * num_classes + preds[known], minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes)
+
+
+def scores(confusion: np.ndarray) -> dict[str, Any]:
+    """Returns every score of a confusion matrix.
+
+    Args:
+      confusion: `[C, C]`, rows true, columns predicted.
+
+    Returns:
+      The floats `SCORES`, and `per_class`: `precision`, `recall`, `f1` (`[C]` float64) and `support` (`[C]` int64).
+    """
+    hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    precision, recall = _ratio(hits, predicted), _ratio(hits, support)
+    f1 = _ratio(2 * hits, support + predicted)
+    share = _ratio(support, support.sum())
+    return {
+        "accuracy": float(_ratio(hits.sum(), support.sum())),
+        "weighted_f1": float(share @ f1),
+        "macro_f1": float(f1.mean()),
+        "weighted_precision": float(share @ precision),
+        "weighted_recall": float(share @ recall),
+        "per_class": {"precision": precision, "recall": recall, "f1": f1, "support": support},
+    }
+
+
+def classification_report(labels: Any, preds: Any, num_classes: int) -> dict[str, Any]:
+    """Returns `scores` of the pairs, and their `confusion_matrix`."""
+    confusion = confusion_matrix(labels, preds, num_classes)
+    return scores(confusion) | {"confusion_matrix": confusion}
+
+
+def _ratio(a: Any, b: Any) -> np.ndarray:
+    """a / b, and 0 where b is 0."""
+    a, b = np.broadcast_arrays(a, b)
+    return np.divide(a, b, out=np.zeros(a.shape, np.float64), where=b != 0)

@@ -1,0 +1,143 @@
+"""Config overrides, one-line errors and exit codes."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from jmer.base import cli
+from jmer.base.errors import UserError
+
+CONFIG = """
+from ml_collections import ConfigDict
+
+def get_config():
+    return ConfigDict(dict(
+        lr=1e-3, epochs=30, name="x", resume=True, labels=(), windows=(10, 10), text=dict(model="lite", max_tokens=8)))
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "config.py"
+    path.write_text(CONFIG)
+    return str(path)
+
+
+def config(file: str, *overrides: str):
+    return cli.parse(cli.Parser("doc"), [f"--config={file}", *overrides], config=True).config
+
+
+def test_overrides_take_the_type_of_their_field(file: str):
+    got = config(
+        file,
+        "--config.lr=1",
+        "--config.epochs",
+        "7",
+        "--config.name=1",
+        "--config.resume=false",
+        "--config.labels=joy, anger",
+        "--config.windows=3,-4",
+        "--config.text.model=/a=b",
+    )
+    assert got.lr == 1.0
+    assert isinstance(got.lr, float)
+    assert got.epochs == 7
+    assert got.name == "1"
+    assert got.resume is False
+    assert got.labels == ("joy", "anger")
+    assert got.windows == (3, -4)
+    assert got.text.model == "/a=b"
+    assert got.text.max_tokens == 8
+
+
+def test_python_tuples_and_bare_booleans(file: str):
+    got = config(file, "--config.labels=('a, b', 'c')", "--config.resume")
+    assert got.labels == ("a, b", "c")
+    assert got.resume is True
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--config.lrr=1", "config has no field 'lrr'; did you mean 'lr'? (fields: epochs, labels, lr, "),
+        ("--config.text.modle=x", "did you mean 'text.model'?"),
+        ("--config.text=x", "config field 'text' is a group; set one of its fields (text.max_tokens, text.model)"),
+        ("--config.epochs=1.5", "config field 'epochs': '1.5' does not read as int"),
+        ("--config.lr=fast", "config field 'lr': 'fast' does not read as float"),
+        ("--config.resume=maybe", "'maybe' does not read as bool"),
+        ("--config.windows=a,b", "'a,b' does not read as tuple"),
+        ("--config.windows=(1,", "'(1,' does not read as tuple"),
+        ("--wrkdir=x", "unknown argument '--wrkdir=x'; did you mean '--workdir'?"),
+        ("--workdir", "expected one argument"),
+        ("clip.mp4", "unknown argument 'clip.mp4'"),
+    ],
+)
+def test_bad_arguments_say_what_is_wrong(file: str, override: str, message: str):
+    parser = cli.Parser("doc")
+    parser.add_argument("--workdir")
+    with pytest.raises(UserError) as error:
+        cli.parse(parser, [f"--config={file}", override], config=True)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "does not exist"),
+        ("def get_config(): return 1/0", "ZeroDivisionError: division by zero"),
+        ("def get_config(:", "SyntaxError"),
+        ("x = 1", "no attribute 'get_config'"),
+        ("def get_config(): return {}", "returned dict, expected a ConfigDict"),
+    ],
+)
+def test_bad_config_files(tmp_path: Path, text: str | None, message: str):
+    file = tmp_path / "broken.py"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UserError) as error:
+        cli.load_config(file)
+    assert message in str(error.value)
+    assert str(file) in str(error.value)
+
+
+def test_config_is_needed(tmp_path: Path):
+    with pytest.raises(UserError, match="no config file was given"):
+        cli.parse(cli.Parser("doc"), [], config=True)
+
+
+def test_help_lists_flags_and_fields(file: str, capsys: pytest.CaptureFixture[str]):
+    parser = cli.Parser("What it does.")
+    parser.add_argument("--workdir", help="where")
+    with pytest.raises(SystemExit) as stop:
+        cli.parse(parser, ["--help", "--config", file], config=True)
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    for part in ("What it does.", "--workdir", "--config.text.max_tokens=8", "--config.lr=0.001"):
+        assert part in out
+
+
+def raises(error: BaseException):
+    def main(_):
+        raise error
+
+    return main
+
+
+def test_exit_codes(capsys: pytest.CaptureFixture[str]):
+    assert cli.run(lambda _: None, []) == 0
+    assert cli.run(lambda _: cli.EXIT_FAILED_ROWS, []) == 3
+    assert capsys.readouterr().err == ""
+    assert cli.run(raises(UserError("a.csv: no column\n'text'")), []) == 2
+    assert capsys.readouterr().err == "error: a.csv: no column 'text'\n"
+    assert cli.run(raises(KeyboardInterrupt()), []) == 75
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    with pytest.raises(ZeroDivisionError):  # a fault of jmer's own keeps its traceback
+        cli.run(raises(ZeroDivisionError()), [])
+
+
+def test_sigterm_is_an_interruption_and_the_handler_is_put_back():
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.run(lambda _: os.kill(os.getpid(), signal.SIGTERM), []) == 75
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,120 @@
+"""Extractors for tests, in a module of their own as worker processes import it."""
+
+import os
+import sys
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jmer.base.types import Media, Turn
+from jmer.features.extractor import Encoded, Extractor, Prepared
+from jmer.features.pooling import shortened
+
+
+@dataclass(frozen=True)
+class Letters(Extractor):
+    """Counts of letters and words; encodes 5 at a time. before: how many earlier turns count too."""
+
+    before: int = 0
+
+    modality = "text"
+    kind = "letters"
+    version = 1
+    lookahead = 5
+
+    @property
+    def dim(self) -> int:
+        return 2
+
+    @property
+    def turns_before(self) -> int:
+        return self.before
+
+    def batch(self, group: Hashable) -> int:
+        return 5
+
+    def prepare(self, raw: Sequence[Turn]) -> Prepared:
+        text = " ".join(turn.text for turn in raw)
+        if "LONG" in text:
+            return Prepared(payload=text, status="degraded", reason="text cut")
+        return Prepared(payload=text)
+
+    def encode(self, payloads: Sequence[str], *, exact: bool = False) -> list[Encoded]:
+        assert payloads
+        frames = [np.array([[len(word), 1] for word in text.split()], np.float32) for text in payloads]
+        limit = self.sequence_frames
+        return [
+            Encoded(np.array([len(text), len(words)], np.float32), shortened(words, limit) if limit else None)
+            for text, words in zip(payloads, frames, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Loudness(Extractor):
+    """RMS and length of the waveform, and whether the worker has imported jax."""
+
+    scale: float = 1.0
+
+    modality = "audio"
+    kind = "loudness"
+    version = 1
+
+    @property
+    def dim(self) -> int:
+        return 3
+
+    def prepare(self, raw: Media) -> Prepared:
+        assert raw.wave is not None
+        values = [self.scale * np.sqrt((raw.wave**2).mean()), len(raw.wave), "jax" in sys.modules]
+        return Prepared(payload=np.array(values, np.float32))
+
+    def encode(self, payloads: Sequence[np.ndarray], *, exact: bool = False) -> list[Encoded]:
+        return [Encoded(payload) for payload in payloads]
+
+
+@dataclass(frozen=True)
+class Colour(Extractor):
+    """Mean colour of 2 frames; encodes 3 at a time."""
+
+    modality = "video"
+    kind = "colour"
+    version = 1
+    lookahead = 3
+
+    def frames_wanted(self, seconds: float) -> int:
+        return 2
+
+    def batch(self, group: Hashable) -> int:
+        return 3
+
+    @property
+    def dim(self) -> int:
+        return 3
+
+    def prepare(self, raw: Media) -> Prepared:
+        assert raw.frames is not None
+        assert len(raw.frames) == 2
+        return Prepared(payload=raw.frames.mean(axis=(0, 1, 2)))
+
+    def encode(self, payloads: Sequence[np.ndarray], *, exact: bool = False) -> list[Encoded]:
+        assert payloads
+        return [Encoded(payload.astype(np.float32)) for payload in payloads]
+
+
+@dataclass(frozen=True)
+class Crash(Loudness):
+    """Takes its process down with it."""
+
+    kind = "crash"
+
+    def prepare(self, raw: Media) -> Prepared:
+        os._exit(1)
+
+
+@dataclass(frozen=True)
+class Nan(Loudness):
+    kind = "nan"
+
+    def encode(self, payloads: Sequence[np.ndarray], *, exact: bool = False) -> list[Encoded]:
+        return [Encoded(payload * np.float32("nan")) for payload in payloads]

@@ -1,0 +1,395 @@
+"""Text extractors: hashed features, and Hugging Face encoders against unjitted calls one by one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from jmer.base.errors import UserError
+from jmer.base.types import Turn
+from jmer.features import registry
+from jmer.features.text.encoder import HFText
+from jmer.features.text.lite import LiteText, Vader
+
+WORDS = [
+    *"?!.,",
+    "##s",
+    "##ing",
+    "i",
+    "am",
+    "not",
+    "so",
+    "happy",
+    "sad",
+    "today",
+    "oh",
+    "no",
+    "we",
+    "never",
+    "ever",
+    "what",
+]
+WORDS += ["why", "you", "are", "go", "went"]
+TEXTS = [
+    "i am happy !",
+    "oh",
+    "no ? why ?",
+    "we never ever go today . what ? " * 3,
+    "you went , we are not so sad .",
+    "i am not so happy today . " * 6,
+]
+
+
+def lite_vectors(lite: LiteText, texts: list[str]) -> np.ndarray:
+    return np.stack([encoded.vector for encoded in lite.encode(texts)])
+
+
+def test_lite_rows_do_not_depend_on_their_batch():
+    lite = LiteText()
+    together = lite_vectors(lite, TEXTS)
+    assert together.shape == (len(TEXTS), lite.dim)
+    assert together.dtype == np.float32
+    np.testing.assert_array_equal(together, np.concatenate([lite_vectors(lite, [text]) for text in TEXTS]))
+
+
+def test_lite_sees_sentiment_marks_words_and_characters():
+    lite = LiteText()
+    good, bad, loud, again = lite_vectors(lite, ["I love this", "I hate this", "I LOVE this!!! sooo", "I love this"])
+    assert good[3] > 0 > bad[3]  # VADER's compound score
+    marks = loud[4:12]
+    np.testing.assert_allclose(marks, np.log1p([3, 0, 0, 0, 0, 1, 1, 4]), rtol=1e-6)
+    np.testing.assert_array_equal(good, again)
+    assert (good[12:524] != bad[12:524]).any()
+    assert (good[524:] != bad[524:]).any()
+
+
+def test_lite_takes_whatever_is_written():
+    odd = ["😀😡", "\x92s", "…", "a" * 100_000, "\n\t x", "日本語のテキスト", "?!"]
+    assert np.isfinite(lite_vectors(LiteText(), odd)).all()
+
+
+def test_vader_is_the_beginning_of_lite_and_sequences_go_word_by_word():
+    texts = ["I love this, honestly", "no", "why would you hate me"]
+    lite = LiteText(sequence_frames=3).encode(texts)
+    vader = Vader(sequence_frames=3).encode(texts)
+    words = LiteText().encode(["I", "love", "this,", "honestly", "no"])
+    assert lite[0].sequence is not None
+    assert lite[1].sequence is not None
+    for one, other in zip(lite, vader, strict=True):
+        assert one.sequence is not None
+        assert other.sequence is not None
+        np.testing.assert_array_equal(one.vector[:4], other.vector)
+        np.testing.assert_array_equal(one.sequence[:, :4], other.sequence)
+        assert len(one.sequence) == (1 if one is lite[1] else 3)
+    thirds = [words[0].vector, (words[1].vector + words[2].vector) / 2, words[3].vector]
+    np.testing.assert_allclose(lite[0].sequence, thirds, atol=1e-3)
+    np.testing.assert_allclose(lite[1].sequence[0], words[4].vector, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT of two layers with its tokenizer, as Flax would save it."""
+    from transformers import BertConfig, BertTokenizerFast, FlaxBertModel
+
+    folder = tmp_path_factory.mktemp("tiny")
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
+    BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=64).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=50,
+    )
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        FlaxBertModel(config, seed=3).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny_torch(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in PyTorch's names and layout, as safetensors in float16."""
+    from flax.serialization import msgpack_restore
+    from flax.traverse_util import flatten_dict
+
+    folder = tmp_path_factory.mktemp("torch")
+    for name in ("config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        (folder / name).write_bytes((tiny / name).read_bytes())
+    params: Any = msgpack_restore((tiny / "flax_model.msgpack").read_bytes())
+    state = {}
+    for key, value in flatten_dict(params).items():
+        name, value = ".".join(key), np.asarray(value, np.float16)
+        if key[-1] == "kernel":
+            name, value = name.replace("kernel", "weight"), value.T
+        for flax_name in ("embedding", "scale"):
+            if key[-1] == flax_name:
+                name = ".".join((*key[:-1], "weight"))
+        state[name] = np.ascontiguousarray(value)
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def hidden_states(folder: Path, texts: list, limit: int = 50, layer: int = -1) -> list[np.ndarray]:
+    """As anyone would write it with transformers: one by one, without batches, padding or jit; pairs as tuples."""
+    from transformers import AutoTokenizer, FlaxAutoModel
+
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = FlaxAutoModel.from_pretrained(folder)
+        params = model.to_fp32(model.params)
+        pairs = [text if isinstance(text, tuple) else (text,) for text in texts]
+        inputs = [tokenizer(*pair, return_tensors="np", truncation=True, max_length=limit) for pair in pairs]
+        outputs = [model(**one, params=params, output_hidden_states=True) for one in inputs]
+        return [np.asarray(output.hidden_states[layer][0]) for output in outputs]
+
+
+@pytest.fixture(scope="module")
+def hidden(tiny: Path) -> list[np.ndarray]:
+    return hidden_states(tiny, TEXTS)
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny: Path) -> HFText:
+    return HFText(model=str(tiny))
+
+
+def encode(extractor: HFText, texts: list[str]) -> np.ndarray:
+    payloads = [extractor.prepare([Turn("a", text)]).payload for text in texts]
+    return np.stack([encoded.vector for encoded in extractor.encode(payloads)])
+
+
+def test_mean_equals_unjitted_calls_one_by_one(encoder: HFText, hidden: list[np.ndarray]):
+    expected = np.stack([states.mean(axis=0) for states in hidden])
+    assert encoder.dim == expected.shape[1] == 16
+    got = encode(encoder, TEXTS)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    many = TEXTS * 60  # several batches of each length
+    np.testing.assert_allclose(encode(encoder, many[::-1]), np.tile(expected, (60, 1))[::-1], atol=1e-5)
+    for text, row in zip(TEXTS, expected, strict=True):
+        np.testing.assert_allclose(encode(encoder, [text])[0], row, atol=1e-5)
+
+
+def test_exact_batches_give_the_same_bits_in_any_company(encoder: HFText):
+    payloads = [encoder.prepare([Turn("a", text)]).payload for text in (TEXTS[0], TEXTS[2], TEXTS[1])]
+    assert len({encoder.group(payload) for payload in payloads}) == 1
+    together = [e.vector for e in encoder.encode(payloads, exact=True)]
+    alone = [encoder.encode([payload], exact=True)[0].vector for payload in payloads]
+    again = [e.vector for e in encoder.encode(payloads[::-1] * 9, exact=True)[:3]][::-1]
+    for one, two, three in zip(together, alone, again, strict=True):
+        assert one.tobytes() == two.tobytes() == three.tobytes()
+
+
+def test_cls_is_the_first_token(tiny: Path, hidden: list[np.ndarray]):
+    got = encode(HFText(model=str(tiny), pooling="cls"), TEXTS)
+    np.testing.assert_allclose(got, np.stack([states[0] for states in hidden]), atol=1e-5)
+
+
+def test_layers_poolings_and_sequences(tiny: Path):
+    each = [hidden_states(tiny, TEXTS, layer=layer) for layer in (0, 1, 2)]
+    extractor = HFText(model=str(tiny), layers="0,-2", pooling="mean,std,cls", sequence_frames=6)
+    assert (extractor.dim, extractor.frame_dim, extractor.sequence_dim) == (48, 16, 16)
+    encoded = extractor.encode([extractor.prepare([Turn("a", text)]).payload for text in TEXTS])
+    for row, first, middle in zip(encoded, each[0], each[1], strict=True):
+        states = (first + middle) / 2
+        expected = np.concatenate([states.mean(axis=0), states.std(axis=0), states[0]])
+        np.testing.assert_allclose(row.vector, expected, atol=1e-5)
+        assert row.sequence is not None
+        parts = np.array_split(states, min(6, len(states)))
+        if len(states) <= 6 or len(states) % 6 == 0:
+            np.testing.assert_allclose(row.sequence, [part.mean(axis=0) for part in parts], atol=5e-3)
+        assert row.sequence.shape == (len(parts), 16)
+    for wrong in ("3", "-4", "last", ""):
+        with pytest.raises(UserError, match=r"text.layers is '.*'; expected layers from 0 .* to 2"):
+            encode(HFText(model=str(tiny), layers=wrong), TEXTS)
+
+
+def test_context_is_read_and_only_the_utterance_pooled(tiny: Path):
+    turns = [Turn("we", "why not"), Turn("you", "oh no !"), Turn("we", "i am happy")]
+    plain = HFText(model=str(tiny), context=2, speakers=False)
+    (states,) = hidden_states(tiny, [("why not oh no !", "i am happy")])
+    prepared = plain.prepare(turns)
+    (encoded,) = plain.encode([prepared.payload])
+    np.testing.assert_allclose(encoded.vector, states[7:10].mean(axis=0), atol=1e-5)
+    (encoded,) = HFText(model=str(tiny), context=2, speakers=False, pooling="cls").encode([prepared.payload])
+    np.testing.assert_allclose(encoded.vector, states[0], atol=1e-5)
+    # Where there is nothing before, it is as without a context.
+    assert encode(plain, TEXTS).tolist() == encode(HFText(model=str(tiny)), TEXTS).tolist()
+    # Speakers' names are read; the colon is no word of this vocabulary.
+    (states,) = hidden_states(tiny, [("we : why not you : oh no !", "we : i am happy")])
+    named = HFText(model=str(tiny), context=2)
+    (encoded,) = named.encode([named.prepare(turns).payload])
+    np.testing.assert_allclose(encoded.vector, states[11:16].mean(axis=0), atol=1e-5)
+    assert named.turns_before == 2
+
+
+def test_context_loses_its_beginning_before_the_utterance_loses_its_end(tiny: Path):
+    extractor = HFText(model=str(tiny), context=5, speakers=False, max_tokens=12)
+    (states,) = hidden_states(tiny, [("we went today oh", "i am so happy .")])
+    prepared = extractor.prepare(
+        [Turn("a", "why no never ever"), Turn("b", "we went today oh"), Turn("a", "i am so happy .")]
+    )
+    assert (prepared.status, len(prepared.payload[0])) == ("ok", 12)
+    (encoded,) = extractor.encode([prepared.payload])
+    np.testing.assert_allclose(encoded.vector, states[6:11].mean(axis=0), atol=1e-5)
+    cut = extractor.prepare([Turn("b", "oh no"), Turn("a", "i am so happy . " * 4)])
+    assert (cut.status, cut.reason) == ("degraded", "text of 23 tokens cut at 12")
+    assert cut.payload[1] == slice(2, 11)
+
+
+def test_roberta_with_context(tmp_path: Path):
+    """Its positions are numbered otherwise, it has no segments, and its separators are doubled."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import FlaxRobertaModel, PreTrainedTokenizerFast, RobertaConfig
+
+    vocabulary = {token: i for i, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>",
+        cls_token="<s>", sep_token="</s>", model_max_length=24,
+    )  # fmt: skip
+    fast.save_pretrained(tmp_path)
+    config = RobertaConfig(
+        vocab_size=len(vocabulary), hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=26, type_vocab_size=1, pad_token_id=1,
+    )  # fmt: skip
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        FlaxRobertaModel(config, seed=1).save_pretrained(tmp_path)
+    (states,) = hidden_states(tmp_path, [("oh no !", "i am happy")])
+    extractor = HFText(model=str(tmp_path), context=1, speakers=False)
+    (encoded,) = extractor.encode([extractor.prepare([Turn("a", "oh no !"), Turn("b", "i am happy")]).payload])
+    np.testing.assert_allclose(encoded.vector, states[6:9].mean(axis=0), atol=1e-5)
+
+
+def test_torch_safetensors_in_half_precision_load_without_torch(tiny_torch: Path, encoder: HFText):
+    extractor = HFText(model=str(tiny_torch))
+    got = encode(extractor, TEXTS)
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(extractor._encoder.params))
+    np.testing.assert_allclose(got[1], hidden_states(tiny_torch, TEXTS[1:2])[0].mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(got, encode(encoder, TEXTS), atol=2e-2)  # the file's float16 was rounded
+
+
+def test_few_shapes_are_compiled(encoder: HFText):
+    rng, before = np.random.default_rng(0), encoder._encoder.hidden._cache_size()
+    for _ in range(6):
+        texts = [" ".join(rng.choice(WORDS, rng.integers(1, 50))) for _ in range(rng.integers(100, 400))]
+        encoder.encode([encoder.prepare([Turn("a", text)]).payload for text in texts], exact=True)
+    assert encoder._encoder.hidden._cache_size() - before <= 6  # lengths: 8, 12, 16, 24, 32, 48
+
+
+def test_long_text_is_cut_and_said_to_be(tiny: Path, encoder: HFText):
+    text = "i am happy . " * 10
+    prepared = HFText(model=str(tiny), max_tokens=8).prepare([Turn("a", text)])
+    assert (prepared.status, prepared.reason) == ("degraded", "text of 42 tokens cut at 8")
+    assert len(prepared.payload[0]) == 8
+    assert prepared.payload[0][-1] == encoder.prepare([Turn("a", "oh")]).payload[0][-1]  # still ends in [SEP]
+    assert encoder.prepare([Turn("a", text)]).status == "ok"
+    longest = HFText(model=str(tiny), max_tokens=512).prepare([Turn("a", text * 10)])  # the model has 50 positions
+    assert len(longest.payload[0]) == 50
+
+
+def test_spec_rebuilds_and_notices_other_weights(tiny: Path, tmp_path: Path):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in tiny.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    original, moved = HFText(model=str(tiny)), HFText(model=str(copy))
+    assert moved.fingerprint == original.fingerprint  # the place does not count
+    assert HFText(model=str(copy), pooling="cls").fingerprint != original.fingerprint
+    spec = json.loads(json.dumps(moved.spec))
+    assert registry.build(spec) == moved
+    weights = copy / "flax_model.msgpack"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(UserError, match="have changed since the features were made"):
+        registry.build(spec)
+    with pytest.raises(UserError, match="has version 3 here, and the features were made by version 1"):
+        registry.build(spec | {"version": 1})
+
+
+def test_checkpoint_that_lacks_weights_is_refused(tiny_torch: Path, tmp_path: Path):
+    from safetensors.numpy import load_file
+
+    for file in tiny_torch.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    state = load_file(tmp_path / "model.safetensors")
+    without_pooler = {name: value for name, value in state.items() if "pooler" not in name}
+    save_file(without_pooler, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    np.testing.assert_array_equal(
+        encode(HFText(model=str(tmp_path)), TEXTS), encode(HFText(model=str(tiny_torch)), TEXTS)
+    )
+    without_layer = {name: value for name, value in state.items() if "layer.0.attention.self.key" not in name}
+    save_file(without_layer, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"2 weights are missing, such as encoder.layer.0.attention.self.key.bias"):
+        encode(HFText(model=str(tmp_path)), TEXTS)
+
+
+def test_folders_that_are_no_encoder(tiny: Path, tmp_path: Path):
+    with pytest.raises(UserError, match="no directory /no/such/folder"):
+        _ = HFText(model="/no/such/folder").dim
+    with pytest.raises(UserError, match=r"has no config.json"):
+        _ = HFText(model=str(tmp_path)).dim
+    (tmp_path / "config.json").write_text((tiny / "config.json").read_text())
+    with pytest.raises(UserError, match="has no weights"):
+        _ = HFText(model=str(tmp_path)).dim
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(UserError, match=r"has only pytorch_model.bin; expected .*safe_serialization"):
+        _ = HFText(model=str(tmp_path)).dim
+    (tmp_path / "model.safetensors").write_bytes(b"not safetensors")
+    (tmp_path / "config.json").write_text('{"model_type": "no-such-type", "hidden_size": 4}')
+    with pytest.raises(UserError, match="cannot be loaded") as error:
+        _ = HFText(model=str(tmp_path)).dim
+    assert "\n" not in str(error.value)
+
+
+def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch):
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def offline(*_: Any, **__: Any):
+        raise LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(UserError, match="no directory bert-base-uncased, and the Hugging Face hub cannot be reached"):
+        _ = HFText(model="bert-base-uncased").dim
+
+
+def test_hub_model_is_used_where_it_was_fetched(tiny: Path, monkeypatch: pytest.MonkeyPatch):
+    import huggingface_hub
+
+    asked = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **kw: asked.append((name, kw)) or str(tiny))
+    assert HFText(model="some/bert").dim == 16
+    assert [name for name, _ in asked] == ["some/bert", "some/bert"]  # safetensors, then, as there are none, Flax's own
+    assert "model*.safetensors" in asked[0][1]["allow_patterns"]
+    assert "flax_model.msgpack" in asked[1][1]["allow_patterns"]
+    assert not any(name.endswith(".bin") for _, kw in asked for name in kw["allow_patterns"])
+
+
+def test_options_out_of_range():
+    with pytest.raises(UserError, match=r"text.pooling is 'max'; expected mean, std, cls"):
+        HFText(model="x", pooling="max")
+    with pytest.raises(UserError, match=r"text.max_tokens is 2"):
+        HFText(model="x", max_tokens=2)
+
+
+def test_minilm_equals_pytorch(shared: Path, root: Path):
+    fixture = np.load(root / "tests" / "fixtures" / "shared_encoders.npz")
+    texts = [str(text) for text in fixture["minilm_texts"]]
+    others = ["Someone plays a guitar.", "The train leaves at nine."]
+    folder = shared / "weights" / "minilm-l6-v2"
+    got = encode(HFText(model=str(folder)), texts + others)
+    np.testing.assert_allclose(got[: len(texts)], fixture["minilm"], atol=1e-5)
+    unit = got / np.linalg.norm(got, axis=1, keepdims=True)
+    assert unit[0] @ unit[-2] > 0.3 + unit[0] @ unit[-1]
