@@ -16,6 +16,10 @@ os.environ.setdefault(
 
 import jax
 import pytest
+from jaxtyping import install_import_hook
+
+# Shapes and types in signatures are checked at run time, over the whole test run.
+install_import_hook("jmer", "beartype.beartype")
 
 from jmer.base.paths import cache_root
 

@@ -13,23 +13,22 @@ from jmer.config import Config, base
 from jmer.dataset import store
 from jmer.dataset.flat import flatten, gather
 from jmer.nn.model import Model
-from jmer.nn.speaker_graph import GraphOptions
+from jmer.nn.options import ModelOptions
 
 DIMS = {"text": 6, "audio": 5, "video": 4}
 SEQUENCE_DIMS = {"audio": 3}
 LABELS = ("calm", "glad", "cross")
+EMPTY: Mapping[str, int] = MappingProxyType({})
 
 
-def model(**options) -> Model:
-    defaults = {
-        "dims": tuple(DIMS.items()),
-        "num_classes": len(LABELS),
-        "hidden": 8,
-        "heads": 2,
-        "graph": GraphOptions(past=3, future=2, heads=2, drop_node=0.2),
-        "dropout": 0.3,
-    }
-    return Model(**(defaults | options))
+def model(*, dims: Mapping[str, int] = DIMS, sequence_dims: Mapping[str, int] = EMPTY, **options) -> Model:
+    small = {"hidden": 8, "heads": 2, "past": 3, "future": 2, "drop_node": 0.2, "dropout": 0.3}
+    return Model(
+        options=ModelOptions(**(small | options)),
+        dims=tuple(dims.items()),
+        sequence_dims=tuple(sequence_dims.items()),
+        labels=LABELS,
+    )
 
 
 def apply(module: nn.Module, variables: Any, *args: Any, **kwargs: Any) -> Any:

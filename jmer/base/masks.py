@@ -1,24 +1,32 @@
-"""Masks for the compiled step; random ones by a hash of the position instead of a cipher.
+"""Random masks for the compiled step, and softmax under a mask.
 
-Threefry, jax's generator, made a quarter of the step's program, to compile and to run. It is meant to stand up to
-cryptanalysts; the entries of a mask only have to look independent, and a hash of index and key does.
+Keys are JAX's own: every layer that draws asks Flax for a key (`make_rng`), which folds the layer's path and a counter
+into the step's key, so that no two draws share one. Only the bits of a mask come from a hash of key and position
+instead
+of Threefry or `rbg`: benchmarks/randomness.py shows what each costs in an epoch.
 """
 
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key, UInt32
 
 
-def keep_mask(key: jax.Array, shape: tuple[int, ...], *, rate: float) -> jax.Array:
-    """Returns a bool array of `shape` whose entries are True with probability `1 - rate`.
+def keep_mask(key: Key[Array, ""], shape: tuple[int, ...], *, rate: float) -> Bool[Array, "..."]:
+    """Returns a mask of `shape` whose entries are True with probability `1 - rate`."""
+    return keep_numbered(key, jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape), rate=rate)
 
-    Two rounds of the integer hash "lowbias32" (Ellis 2018, "Prospecting for Hash Functions", constants as improved by
-    Degski), one for each word of the key.
+
+def keep_numbered(key: Key[Array, ""], number: UInt32[Array, "*shape"], *, rate: float) -> Bool[Array, "*shape"]:
+    """Returns a mask whose entries are True with probability `1 - rate`, each decided by the key and its number alone.
+
+    Two rounds of the integer hash "lowbias32" (Ellis 2018, "Prospecting for Hash Functions"; the constants are later
+    and better ones of the same project) mix the number with one word of the key each.
     """
-    first, second = jax.random.key_data(key)[..., :2]
-    index = jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
-    bits = _hash(_hash(index ^ first) ^ second)
+    first, second = jax.random.key_data(key)[:2]
+    bits = _hash(_hash(number ^ first) ^ second)
     return bits < jnp.uint32(min(round((1 - rate) * 2**32), 2**32 - 1))
 
 
@@ -28,44 +36,21 @@ def _hash(x: jax.Array) -> jax.Array:
     return x ^ (x >> 15)
 
 
-@jax.tree_util.register_pytree_node_class
-class Draws:
-    """All that is random in one forward pass. Each call draws anew, by a number that is fixed when it is traced."""
+def dropout(module: nn.Module, x: Float[Array, "*shape"], *, rate: float) -> Float[Array, "*shape"]:
+    """Zeroes each entry with probability `rate` and scales the others by 1 / (1 - rate); Srivastava et al. 2014.
 
-    def __init__(self, key: jax.Array):
-        self._data = jax.random.key_data(key)
-        self._count = 0
-
-    def fork(self, count: int) -> "Draws":
-        """Returns as many as one pytree, stacked along a first axis, for `vmap` to give one to each of its calls."""
-        return Draws(jnp.stack([self.key() for _ in range(count)]))
-
-    def tree_flatten(self) -> tuple[tuple[jax.Array], int]:
-        return (self._data,), self._count
-
-    @classmethod
-    def tree_unflatten(cls, count: int, children: tuple[jax.Array]) -> "Draws":
-        draws = object.__new__(cls)
-        (draws._data,), draws._count = children, count
-        return draws
-
-    def key(self) -> jax.Array:
-        """Returns a key that no other call gets; to derive it costs nothing."""
-        self._count += 1
-        return jax.random.wrap_key_data(self._data + jnp.uint32(self._count * 0x9E3779B9 % 2**32))
-
-
-def dropout(x: jax.Array, draws: Draws | None, *, rate: float) -> jax.Array:
-    """Zeroes each entry with probability `rate` and scales the rest by 1 / (1 - rate); Srivastava et al. 2014.
-
-    Without draws, as in evaluation, it returns x.
+    Training gives the module a key named `dropout`; without that key, as in evaluation, x is returned as it is.
     """
-    if draws is None or not rate:
+    if not rate or not module.has_rng("dropout"):
         return x
-    return jnp.where(keep_mask(draws.key(), x.shape, rate=rate), x / (1 - rate), 0)
+    return jnp.where(keep_mask(module.make_rng("dropout"), x.shape, rate=rate), x / (1 - rate), 0)
 
 
-def masked_softmax(logits: jax.Array, mask: jax.Array, *, axis: int) -> jax.Array:
-    """Softmax over what the mask lets through; zeros where that is nothing."""
+def masked_softmax(logits: Float[Array, "*shape"], mask: Bool[Array, "..."], *, axis: int) -> Float[Array, "*shape"]:
+    """Returns the softmax over the entries that the mask lets through; zeros where it lets nothing through.
+
+    Args:
+      mask: broadcasts to the shape of `logits`.
+    """
     weights = jax.nn.softmax(jnp.where(mask, logits, jnp.finfo(logits.dtype).min), axis=axis)
     return jnp.where(mask, weights, 0)

@@ -1,19 +1,17 @@
-"""The axis legend and the values that flow through jmer.
+"""The axis legend, and the values that flow through jmer.
 
-Axis legend, the only one; every docstring, shape and einsum of the package uses these letters:
+Every signature, docstring and einsum of the package names its axes by these letters:
 
-    B dialogues in a batch      U utterances of a dialogue (padded)   N real utterances
-    T tokens or audio samples   F video frames                        D features
+    B rows of a batch           U utterances of a row, padded         N utterances of a split, end to end
+    T tokens or audio frames    F video frames                        D features
     H heads                     E edges                               R relations
-    M modalities                P speakers                            C classes
-    S seeds
+    M modalities, or branches   P speakers                            C classes
+    S seeds                     V nodes of a graph                    K members of a list that the docstring names
 
-A primed letter (T', D') is that axis once more, after an encoder or in the frames of a sequence. K, J and G are counts
-that the docstring itself explains.
+A primed letter (T', D') is the same axis after an encoder, or within the frames of a sequence. jaxtyping writes it T2
+and D2. A mask is boolean, and True means valid. Labels are integers; `UNLABELLED` marks an utterance without a label.
 
-A mask is boolean and True means valid. Labels are integers; `UNLABELLED` marks an utterance without one.
-
-This module imports neither jax nor anything else of jmer, so that worker processes load it at once.
+This module imports neither JAX nor anything else of jmer, so that worker processes load it at once.
 """
 
 from collections.abc import Mapping
@@ -154,28 +152,66 @@ class Features:
         return len(self.utterance_ids)
 
 
-class Batch(NamedTuple):
-    """Rows of dialogues, one or more each, then padding; a pytree of numpy or jax arrays.
+class FlatSplit(NamedTuple):
+    """The utterances of all dialogues of a split, end to end, followed by at least one utterance of padding.
 
-    features: modality -> `[B, U, D]` float32.
-    present: modality -> `[B, U]` bool; False wherever `mask` is.
-    sequences: modality -> `[B, U, T, D']` float16; only of the modalities whose sequences the model reads.
-    frames: modality -> `[B, U, T]` bool, the frames that a sequence has; False wherever `present` is.
-    mask: `[B, U]` bool.
-    first: `[B, U]` bool, the utterance is the first of its dialogue.
-    speaker: `[B, U]` int32, numbered within the dialogue; padding is -1.
-    label, sentiment: `[B, U]` int32; `UNLABELLED` where not known and in padding.
+    It is a pytree of numpy or JAX arrays. N counts the utterances; the padding makes the arrays longer than that.
+
+    features: modality -> `[N, D]` float32 or bfloat16, zeros where the modality is not present.
+    present: modality -> `[N]` bool, whether the utterance has the modality.
+    sequences: modality -> `[N, T, D']` float16, of the modalities whose sequences the model reads.
+    frame_mask: modality -> `[N, T]` bool, which frames of a sequence are valid; False where the modality is not
+      present.
+    mask: `[N]` bool, False in the padding.
+    first: `[N]` bool, whether the utterance is the first of its dialogue.
+    speaker: `[N]` int32, numbered within the dialogue; -1 in the padding.
+    label, sentiment: `[N]` int32; `UNLABELLED` where not known and in the padding.
     """
 
     features: dict[str, Any]
     present: dict[str, Any]
     sequences: dict[str, Any]
-    frames: dict[str, Any]
+    frame_mask: dict[str, Any]
     mask: Any
     first: Any
     speaker: Any
     label: Any
     sentiment: Any
+
+
+class Rows(NamedTuple):
+    """What every layer needs to know of a batch: which utterances are valid, and whose they are.
+
+    mask: `[B, U]` bool.
+    dialogue: `[B, U]` int32, the number of the utterance's dialogue within its row.
+    speaker: `[B, U]` int32, numbered within the dialogue.
+    """
+
+    mask: Any
+    dialogue: Any
+    speaker: Any
+
+
+class Batch(NamedTuple):
+    """Rows of whole dialogues, one or more in a row, then padding; a pytree of numpy or JAX arrays.
+
+    The fields are those of `FlatSplit` with `[B, U]` in place of `[N]`.
+    """
+
+    features: dict[str, Any]
+    present: dict[str, Any]
+    sequences: dict[str, Any]
+    frame_mask: dict[str, Any]
+    mask: Any
+    first: Any
+    speaker: Any
+    label: Any
+    sentiment: Any
+
+    @property
+    def rows(self) -> Rows:
+        """The part of the batch that every layer needs."""
+        return Rows(mask=self.mask, dialogue=self.first.cumsum(axis=1, dtype="int32"), speaker=self.speaker)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,9 @@
-"""Dialogues as arrays: a split's utterances end to end, and plans that gather batches out of them. Numpy only.
+"""Plans that say which utterances make up each batch. Numpy only.
 
-A row of a batch holds one or more whole dialogues, one after another, so that hardly any of it is padding, whatever the
-lengths; `Batch.first` tells them apart. How rows are made up of lengths is laid out once; which dialogue of each
-length comes where is drawn anew every epoch. So all batches have one shape, or a few where lengths differ a lot.
+A row of a batch holds one or more whole dialogues, one after another, so that hardly any of the row is padding,
+whatever the lengths are; `Batch.first` tells the dialogues apart. The packing pattern is fixed; each epoch shuffles
+which dialogue fills a slot of its length. All batches therefore have one shape, or a few shapes where lengths differ a
+lot.
 """
 
 from collections import Counter
@@ -13,11 +14,13 @@ import numpy as np
 
 
 class Layout(NamedTuple):
-    """Rows of one width, filled with dialogues of given lengths.
+    """The packing pattern: K slots for dialogues in rows of one width.
 
-    length: `[K]`, of the dialogue in each place.
-    row, column: `[K]`, where each begins.
-    steps, rows, width: J batches of B rows of U utterances; the last rows may be all padding.
+    length: `[K]`, how long the dialogue of each slot is.
+    row, column: `[K]`, where the slot begins.
+    steps: how many batches the rows make.
+    rows: B, how many rows a batch has; the last rows may be all padding.
+    width: U, how many utterances a row has room for.
     """
 
     length: np.ndarray

@@ -1,10 +1,11 @@
-"""Three forms of one graph, with what layers ask of it: a mean over each relation's neighbours, and attention.
+"""Three forms of one graph, with what layers ask of a graph: a mean over each relation's neighbours, and attention.
 
-Dense, a matrix over all pairs of a row's nodes: few large products, for dialogues as people have them. Banded, a slot
-for each offset of the window: its work grows with the length and not with the square. Segments, a list of edges for
-jraph: for any graph. All give the same, whatever stands where a mask is False.
+The dense form is a matrix over all pairs of a row's nodes: a few large products, best for dialogues of common length.
+The banded form has a slot for each offset of the window, so that its work grows with the length of a dialogue and not
+with the square. The segment form is a list of edges for jraph and fits any graph. All forms give the same result, and
+what stands where a mask is False never enters one.
 
-Nodes are `[B, U, M, ...]`, V = U * M of them in a row, in that order.
+Nodes are `[B, U, M, ...]`; a row has V = U * M of them, numbered in that order.
 """
 
 from typing import NamedTuple
@@ -12,32 +13,45 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import jraph
+import numpy as np
+from jaxtyping import Array, Bool, Float, UInt32
 
 from jmer.base.masks import masked_softmax
 
 
 class Dense(NamedTuple):
-    """relation, mask: `[B, V, V]` int32 and bool; row i holds the edges that node i receives."""
+    """A graph as a matrix; row i holds the edges that node i receives.
+
+    relation: `[B, V, V]` int32.
+    mask: `[B, V, V]` bool.
+    """
 
     relation: jax.Array
     mask: jax.Array
 
-    def mean(self, x: jax.Array, relations: int) -> jax.Array:
-        """The mean of x over the neighbours of each relation, zeros without any: `[B, U, M, D] -> [B, U, M, R, D]`."""
+    def mean(self, x: Float[Array, "B U M D"], relations: int) -> Float[Array, "B U M R D"]:
+        """Returns the mean of x over the neighbours of each relation; zeros for a relation without neighbours."""
         b, u, m, d = x.shape
         share = _by_relation(self, relations, x.dtype)
         share = share / jnp.maximum(share.sum(axis=-1, keepdims=True), 1)
         return jnp.einsum("birj,bjd->bird", share, x.reshape(b, u * m, d)).reshape(b, u, m, relations, d)
 
     def attend(
-        self, values: jax.Array, sent: jax.Array, received: jax.Array, by_relation: jax.Array, *, slope: float
-    ) -> jax.Array:
-        """Softmax attention over the neighbours and the node itself; Velickovic et al. 2018, equations 3 to 5.
+        self,
+        values: Float[Array, "B U M H D"],
+        sent: Float[Array, "B U M H"],
+        received: Float[Array, "B U M H"],
+        by_relation: Float[Array, "R1 H"],
+        *,
+        slope: float,
+    ) -> Float[Array, "B U M H D"]:
+        """Returns softmax attention over the neighbours and the node itself; Velickovic et al. 2018, equations 3 to 5.
 
-        The logit of an edge is leaky_relu(sent of its sender + received of its receiver + its relation's number).
+        The logit of an edge is leaky_relu(sent[sender] + received[receiver] + by_relation[relation]).
 
-        values: `[B, U, M, H, D]`; sent, received: `[B, U, M, H]`.
-        by_relation: `[R + 1, H]`, the last for a node itself.
+        Args:
+          by_relation: one number for each relation and, last, for a node's attention to itself; R1 = R + 1.
+          slope: of the leaky ReLU.
         """
         b, u, m, h, d = values.shape
         v, itself = u * m, jnp.eye(u * m, dtype=jnp.bool_)[None, :, :, None]
@@ -47,13 +61,18 @@ class Dense(NamedTuple):
         weights = masked_softmax(jax.nn.leaky_relu(logits, slope), self.mask[..., None] | itself, axis=2)
         return jnp.einsum("bijh,bjhd->bihd", weights, values.reshape(b, v, h, d)).reshape(values.shape)
 
-    def adjacency(self) -> jax.Array:
-        """`[B, V, V]` bool: row receives from column."""
+    def adjacency(self) -> Bool[Array, "B V V"]:
+        """Returns whether node i (row) receives from node j (column)."""
         return self.mask
+
+    def edge_numbers(self) -> UInt32[Array, "B V V"]:
+        """Returns a number for each edge, given by its row, receiver and sender, and so the same in every form."""
+        b, v, _ = self.mask.shape
+        return jax.lax.iota(jnp.uint32, b * v * v).reshape(b, v, v)
 
 
 class Window(NamedTuple):
-    """Which slots every node has: one for each offset, then one for each other stream of its utterance.
+    """The slots of every node: one for each offset, then one for each other stream of the node's utterance.
 
     offsets: ascending, without 0.
     streams: M.
@@ -63,9 +82,9 @@ class Window(NamedTuple):
     streams: int
 
     def neighbours(self, x: jax.Array) -> jax.Array:
-        """What the slots' senders have: `[B, U, M, ...] -> [B, U, M, K, ...]`; from beyond a row, zeros.
+        """Returns the values of the senders in K slots: `[B, U, M, ...] -> [B, U, M, K, ...]`; zeros from beyond a row.
 
-        M may be 1 where the streams have all the same.
+        M may be 1 where all streams have the same value.
         """
         u, reach = x.shape[1], max(map(abs, self.offsets), default=0)
         padded = jnp.pad(x, [(0, 0), (reach, reach)] + [(0, 0)] * (x.ndim - 2))
@@ -77,21 +96,31 @@ class Window(NamedTuple):
 
 
 class Banded(NamedTuple):
-    """relation, mask: `[B, U, M, K]` int32 and bool, of the edges that a node receives through its slots."""
+    """A graph as the K slots of a window, through which each node receives.
+
+    relation: `[B, U, M, K]` int32.
+    mask: `[B, U, M, K]` bool.
+    """
 
     window: Window
     relation: jax.Array
     mask: jax.Array
 
-    def mean(self, x: jax.Array, relations: int) -> jax.Array:
+    def mean(self, x: Float[Array, "B U M D"], relations: int) -> Float[Array, "B U M R D"]:
         """See `Dense.mean`."""
         share = _by_relation(self, relations, x.dtype)
         share = share / jnp.maximum(share.sum(axis=-1, keepdims=True), 1)
         return jnp.einsum("bumrk,bumkd->bumrd", share, self.window.neighbours(x))
 
     def attend(
-        self, values: jax.Array, sent: jax.Array, received: jax.Array, by_relation: jax.Array, *, slope: float
-    ) -> jax.Array:
+        self,
+        values: Float[Array, "B U M H D"],
+        sent: Float[Array, "B U M H"],
+        received: Float[Array, "B U M H"],
+        by_relation: Float[Array, "R1 H"],
+        *,
+        slope: float,
+    ) -> Float[Array, "B U M H D"]:
         """See `Dense.attend`."""
         number = jnp.einsum("bumrk,rh->bumkh", _by_relation(self, len(by_relation) - 1, values.dtype), by_relation[:-1])
         logits = received[..., None, :] + self.window.neighbours(sent) + number
@@ -102,14 +131,20 @@ class Banded(NamedTuple):
         others = jnp.einsum("bumkh,bumkhd->bumhd", weights[..., :-1, :], self.window.neighbours(values))
         return others + weights[..., -1, :, None] * values
 
-    def adjacency(self) -> jax.Array:
+    def adjacency(self) -> Bool[Array, "B V V"]:
         """See `Dense.adjacency`."""
         return Segments.of(self).adjacency()
 
+    def edge_numbers(self) -> UInt32[Array, "B U M K"]:
+        """See `Dense.edge_numbers`."""
+        return Segments.of(self).edge_numbers().reshape(self.mask.shape)
+
 
 class Segments(NamedTuple):
-    """relation, mask, senders, receivers: `[E]`, of nodes numbered over all rows.
+    """A graph as a list of edges between nodes that are numbered over all rows.
 
+    relation, senders, receivers: `[E]` int32.
+    mask: `[E]` bool.
     nodes: B, U and M.
     """
 
@@ -121,6 +156,7 @@ class Segments(NamedTuple):
 
     @classmethod
     def of(cls, graph: Banded) -> "Segments":
+        """Returns the graph with an edge for each slot."""
         b, u, m, k = graph.mask.shape
         number = jnp.arange(b * u * m, dtype=jnp.int32).reshape(b, u, m)
         return cls(
@@ -131,7 +167,7 @@ class Segments(NamedTuple):
             (b, u, m),
         )
 
-    def mean(self, x: jax.Array, relations: int) -> jax.Array:
+    def mean(self, x: Float[Array, "B U M D"], relations: int) -> Float[Array, "B U M R D"]:
         """See `Dense.mean`."""
         flat = x.reshape(-1, x.shape[-1])
         n = len(flat)
@@ -142,13 +178,19 @@ class Segments(NamedTuple):
         return (total / jnp.maximum(count, 1)[:, None]).reshape(*x.shape[:3], relations, x.shape[-1])
 
     def attend(
-        self, values: jax.Array, sent: jax.Array, received: jax.Array, by_relation: jax.Array, *, slope: float
-    ) -> jax.Array:
+        self,
+        values: Float[Array, "B U M H D"],
+        sent: Float[Array, "B U M H"],
+        received: Float[Array, "B U M H"],
+        by_relation: Float[Array, "R1 H"],
+        *,
+        slope: float,
+    ) -> Float[Array, "B U M H D"]:
         """See `Dense.attend`."""
         h, d = values.shape[-2:]
         flat, sent, received = values.reshape(-1, h, d), sent.reshape(-1, h), received.reshape(-1, h)
         n, loops = len(flat), jnp.arange(len(flat), dtype=self.senders.dtype)
-        # Every node sends to itself, padding too: no softmax is over an empty set (where jraph's would be NaN).
+        # Every node sends to itself, in the padding too, since jraph's softmax over an empty set would be NaN.
         senders, receivers = jnp.concatenate([self.senders, loops]), jnp.concatenate([self.receivers, loops])
         mask = jnp.concatenate([self.mask, jnp.ones((n,), jnp.bool_)])
         itself = jnp.full((n,), len(by_relation) - 1, self.relation.dtype)
@@ -157,18 +199,24 @@ class Segments(NamedTuple):
         weights = jnp.asarray(jraph.segment_softmax(logits, receivers, n))
         return jraph.segment_sum(flat[senders] * weights[:, :, None], receivers, n).reshape(values.shape)
 
-    def adjacency(self) -> jax.Array:
+    def adjacency(self) -> Bool[Array, "B V V"]:
         """See `Dense.adjacency`."""
         b, u, m = self.nodes
         v = u * m
         joined = jnp.zeros((b * v, v), jnp.bool_).at[self.receivers, self.senders % v].max(self.mask)
         return joined.reshape(b, v, v)
 
+    def edge_numbers(self) -> UInt32[Array, " E"]:
+        """See `Dense.edge_numbers`."""
+        _, u, m = self.nodes
+        v = np.uint32(u * m)
+        return self.receivers.astype(jnp.uint32) * v + self.senders.astype(jnp.uint32) % v
+
 
 Graph = Dense | Banded | Segments
 
 
 def _by_relation(graph: Dense | Banded, relations: int, dtype: jnp.dtype) -> jax.Array:
-    """`[..., R, K]`, 1 for an edge of that relation."""
+    """Returns `[..., R, K]`, 1 where the edge is valid and of the relation."""
     kinds = jnp.arange(relations, dtype=graph.relation.dtype).reshape(*[1] * (graph.mask.ndim - 1), relations, 1)
     return ((graph.relation[..., None, :] == kinds) & graph.mask[..., None, :]).astype(dtype)

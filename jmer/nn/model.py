@@ -1,10 +1,11 @@
-"""The one assembled model: input, encoder, co-attention, fusion, speaker graph, head; each slot a choice.
+"""The one assembled model: input, encoder, co-attention, fusion, speaker graph, head; each slot is a choice.
 
-    modalities -> [beside them, pooled sequences] -> input -> [early fusion] -> encoder -> [co-attention]
+    modalities -> [pooled sequences beside them] -> input -> [early fusion] -> encoder -> [co-attention]
                -> [graph over modality nodes] -> [gated fusion] -> [graph over utterances] -> head
                -> [late fusion of logits] -> [specialist]
 
-What flows is `[B, U, M, D]`: M branches, one a modality until they are fused, each valid where its mask says so.
+The values that flow are `[B, U, M, D]`: M branches, one for each modality until they are fused. A mask `[B, U, M]` says
+which branches of an utterance are present.
 """
 
 from collections.abc import Callable
@@ -15,28 +16,34 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float
 
 from jmer.base.labels import SENTIMENTS
-from jmer.base.masks import Draws, dropout
+from jmer.base.masks import dropout
+from jmer.base.options import names_in
 from jmer.base.products import dense
-from jmer.base.types import Batch
-from jmer.nn import augment
-from jmer.nn.encoder import CoAttention, Encoder
+from jmer.base.types import Batch, Rows
+from jmer.nn import mixing
+from jmer.nn.attention import CoAttention
+from jmer.nn.encoder import Encoder
 from jmer.nn.fusion import EarlyFusion, GatedFusion, LateFusion, drop_modality
+from jmer.nn.options import ModelOptions
 from jmer.nn.pooling import AttentionPooling
-from jmer.nn.speaker_graph import GraphOptions, SpeakerGraph
+from jmer.nn.speaker_graph import SpeakerGraph
 
-_CLIP = 10.0  # a standardised feature beyond so many deviations is an outlier or a dimension that train never used
+# A standardised feature beyond this many deviations is an outlier, or a dimension that the train split never uses.
+_CLIP = 10.0
 
 
 class Output(NamedTuple):
     """What the model says of each utterance.
 
-    logits: `[B, U, C]`.
-    gates: `[B, U, G]`, the share of each of `Model.gate_names` in the fusion; they sum to 1.
-    sentiment: `[B, U, 3]` logits; None without that task.
-    specialist: `[B, U, K + 1]` logits of the K specialist classes and of all others; None without specialist.
-    embedding: `[B, U, D]` of length 1, for the contrastive loss; None without it.
+    logits: `[B, U, C]` float32.
+    gates: `[B, U, G]` float32, the share in the fusion of each of the G names in `Model.gate_names`. They sum to 1; all
+      are 0 where an utterance has no modality, and there are none with early fusion.
+    sentiment: `[B, U, 3]` logits; None without the sentiment task.
+    specialist: `[B, U, K + 1]` logits of the K specialist classes and of all others; None without a specialist.
+    embedding: `[B, U, D]` of length 1, for the contrastive loss; None without that loss.
     prototypes: `[C, D]` of length 1; None without prototypes.
     """
 
@@ -49,183 +56,156 @@ class Output(NamedTuple):
 
 
 class Head(nn.Module):
-    """The last hidden layer and the logits of a branch: `[B, U, D] -> [B, U, D], [B, U, C]`."""
+    """The last hidden layer and the logits of a branch."""
 
-    num_classes: int
-    dropout: float
-    precision: str = "float32"
+    options: ModelOptions
+    classes: int
 
     @nn.compact
-    def __call__(self, x: jax.Array, draws: Draws | None) -> tuple[jax.Array, jax.Array]:
-        hidden = nn.relu(dense(x.shape[-1], precision=self.precision, name="in")(nn.LayerNorm(name="norm")(x)))
-        hidden = dropout(hidden, draws, rate=self.dropout)
-        return hidden, nn.Dense(self.num_classes, name="out")(hidden)
+    def __call__(self, x: Float[Array, "B U D"]) -> tuple[Float[Array, "B U D"], Float[Array, "B U C"]]:
+        linear = dense(x.shape[-1], precision=self.options.precision, name="in")
+        hidden = dropout(self, nn.relu(linear(nn.LayerNorm(name="norm")(x))), rate=self.options.dropout)
+        return hidden, nn.Dense(self.classes, name="out")(hidden)
 
 
 class Model(nn.Module):
     """Emotion logits for every utterance of a batch.
 
-    dims: (modality, D) pairs.
-    sequence_dims: (modality, D') pairs of the modalities whose sequences, pooled by attention, are read beside their
-      features.
-    hidden: D of every layer.
-    encoder, encoder_layers: kind of `Encoder`, and its blocks where it is a transformer.
-    causal: no utterance sees a later one; wants a graph without future and an encoder that can be causal.
-    co_attention: the modalities attend to each other after their encoders.
-    fusion: `early`, `gated`, `late` or `hybrid`, as `jmer.nn.fusion` explains them.
-    graph: None for no graph.
-    graph_nodes: `utterance`, or `modality` for a node an utterance and branch.
-    graph_weight: lambda in x + lambda * graph(x); where it is learned, its first value.
-    modality_dropout, feature_noise, mixup: in training; `fusion.drop_modality` and `augment`.
-    sentiment, embedding, prototypes: adds those outputs.
-    precision: of the large products; one of `products.PRECISIONS`.
-    specialist: the classes of a second head, which is merged with the first with weight `specialist_weight`.
+    In training the caller gives a key named `dropout`; without that key nothing is random, as in evaluation.
+
+    options: what fills each slot.
+    dims: (modality, D) pairs of the modalities that the model reads.
+    sequence_dims: (modality, D') pairs of the modalities whose sequences the model reads too, pooled by attention.
+    labels: the label names; C is their number.
     """
 
+    options: ModelOptions
     dims: tuple[tuple[str, int], ...]
-    num_classes: int
-    sequence_dims: tuple[tuple[str, int], ...] = ()
-    hidden: int = 128
-    heads: int = 4
-    encoder: str = "bigru"
-    encoder_layers: int = 1
-    causal: bool = False
-    co_attention: bool = False
-    fusion: str = "gated"
-    graph: GraphOptions | None = GraphOptions()
-    graph_nodes: str = "utterance"
-    graph_weight: float = 1.0
-    learn_graph_weight: bool = False
-    dropout: float = 0.0
-    modality_dropout: float = 0.0
-    feature_noise: float = 0.0
-    mixup: float = 0.0
-    sentiment: bool = False
-    specialist: tuple[int, ...] = ()
-    specialist_weight: float = 0.5
-    embedding: bool = False
-    prototypes: bool = False
-    precision: str = "float32"
+    sequence_dims: tuple[tuple[str, int], ...]
+    labels: tuple[str, ...]
 
     @property
     def gate_names(self) -> tuple[str, ...]:
-        """What the gates weigh: the modalities; with hybrid fusion also `joint`; with early fusion nothing."""
+        """What the gates weigh: the modalities, with hybrid fusion also `joint`, with early fusion nothing."""
         modalities = tuple(m for m, _ in self.dims)
-        return {"early": (), "hybrid": (*modalities, "joint")}.get(self.fusion, modalities)
+        return {"early": (), "hybrid": (*modalities, "joint")}.get(self.options.fusion, modalities)
+
+    @property
+    def specialist_classes(self) -> tuple[int, ...]:
+        """The classes of the specialist, by the order in which `options.specialist` names them."""
+        return tuple(map(self.labels.index, names_in(self.options.specialist)))
 
     @nn.compact
-    def __call__(self, batch: Batch, *, train: bool) -> Output:
-        mask, draws = batch.mask, Draws(self.make_rng("dropout")) if train else None
-        dialogue = jnp.cumsum(batch.first, axis=1, dtype=jnp.int32)  # its number in the row
-        x, present = self._inputs(batch, draws)
-        if self.fusion in ("early", "hybrid"):
-            joint = EarlyFusion(self.precision, name="early_fusion")(x, present)[:, :, None]
-            if self.fusion == "early":
-                x, present = joint, mask[..., None]
+    def __call__(self, batch: Batch) -> Output:
+        o, rows = self.options, batch.rows
+        x, present = self._inputs(batch)
+        if o.fusion in ("early", "hybrid"):
+            joint = EarlyFusion(options=o, name="early_fusion")(x, present)[:, :, None]
+            if o.fusion == "early":
+                x, present = joint, rows.mask[..., None]
             else:
                 x = jnp.concatenate([x, joint], axis=2)
-                present = jnp.concatenate([present, mask[..., None]], axis=2)
+                present = jnp.concatenate([present, rows.mask[..., None]], axis=2)
 
-        x = self._encode(x, present, batch, dialogue, draws)
-        weight = self.graph_weight  # lambda, one for all branches
-        if self.graph and self.learn_graph_weight:
+        x = self._encoded(x, present, rows)
+        weight = o.graph_weight  # lambda, one number for all branches
+        if o.graph_layers and o.learn_graph_weight:
             weight = self.param("graph_weight", nn.initializers.constant(weight), ())
-        if self.graph and self.graph_nodes == "modality":
-            x = x + weight * SpeakerGraph(self.graph, self.precision, name="graph")(
-                x, present, dialogue, batch.speaker, draws
-            )
-        gates = jnp.zeros((*mask.shape, 0), x.dtype)
-        if self.fusion == "gated":
-            fused, gates = GatedFusion(self.precision, name="fusion")(dropout(x, draws, rate=self.dropout), present)
-            x, present = fused[:, :, None], mask[..., None]
-        if self.graph and self.graph_nodes == "utterance":
-            graph = _each_branch(SpeakerGraph, in_axes=(0, 0, None, None, 0))(self.graph, self.precision, name="graph")
-            nodes, valid = _branches_first(x)[:, :, :, None], _branches_first(present)[..., None]
-            refined = graph(nodes, valid, dialogue, batch.speaker, draws and draws.fork(x.shape[2]))
+        if o.graph_layers and o.graph_nodes == "modality":
+            x = x + weight * SpeakerGraph(options=o, name="graph")(x, present, rows)
+        gates = jnp.zeros((*rows.mask.shape, 0), x.dtype)
+        if o.fusion == "gated":
+            fused, gates = GatedFusion(options=o, name="fusion")(dropout(self, x, rate=o.dropout), present)
+            x, present = fused[:, :, None], rows.mask[..., None]
+        if o.graph_layers and o.graph_nodes == "utterance":
+            graph = _each_branch(SpeakerGraph, in_axes=(0, 0, None))(options=o, name="graph")
+            refined = graph(_branches_first(x)[:, :, :, None], _branches_first(present)[..., None], rows)
             x = x + weight * refined[:, :, :, 0]
 
-        head = _each_branch(Head, in_axes=(0, 0))(self.num_classes, self.dropout, self.precision, name="head")
-        hidden, logits = head(_branches_first(x), draws and draws.fork(x.shape[2]))
-        if self.fusion in ("late", "hybrid"):
+        head = _each_branch(Head, in_axes=(0,))(options=o, classes=len(self.labels), name="head")
+        hidden, logits = head(_branches_first(x))
+        if o.fusion in ("late", "hybrid"):
             gates = LateFusion(name="late_fusion")(present)
             hidden, logits = (jnp.einsum("bum,bumd->bud", gates, a) for a in (hidden, logits))
         else:
             hidden, logits = hidden[:, :, 0], logits[:, :, 0]
         return self._output(hidden, logits, gates)
 
-    def _inputs(self, batch: Batch, draws: Draws | None) -> tuple[jax.Array, jax.Array]:
-        """Every modality standardised, augmented in training and brought to one width: `[B, U, M, D]`, and its mask."""
+    def _inputs(self, batch: Batch) -> tuple[Float[Array, "B U M D"], Bool[Array, "B U M"]]:
+        """Returns every modality standardised, augmented in training and brought to one width, and its mask."""
+        o, training, sequence_dims = self.options, self.has_rng("dropout"), dict(self.sequence_dims)
         present = jnp.stack([batch.present[m] & batch.mask for m, _ in self.dims], axis=-1)
-        if draws and self.modality_dropout:
-            present = drop_modality(draws.key(), present, rate=self.modality_dropout)
-        each, sequence_dims = [], dict(self.sequence_dims)
+        if training and o.modality_dropout:
+            present = drop_modality(self.make_rng("dropout"), present, rate=o.modality_dropout)
+        each = []
         for i, (modality, dim) in enumerate(self.dims):
             x, here = batch.features[modality], present[..., i]
             chex.assert_shape(x, (*batch.mask.shape, dim))
-            # Before anything else: what stands where the modality is absent, NaN even, goes nowhere.
-            x = jnp.where(here[..., None], self._standardise(modality, x.astype(jnp.float32)), 0)
+            # Nothing that stands where the modality is absent, not even NaN, goes any further.
+            x = jnp.where(here[..., None], self._standardised(modality, x.astype(jnp.float32)), 0)
             if modality in sequence_dims:
-                # Before mixup, which so mixes the frames of the same two utterances in the same shares.
+                # Pooling comes before mixup, which thus mixes the frames of the same two utterances in the same shares.
                 x = jnp.concatenate([x, self._pooled(modality, batch, here, sequence_dims[modality])], axis=-1)
-            if draws and self.mixup:
-                x = augment.mixup(draws.key(), x, here, batch.label, alpha=self.mixup)
-            if draws and self.feature_noise:
-                x = augment.noise(draws.key(), x, scale=self.feature_noise)
-            x = dropout(x, draws, rate=self.dropout)
-            each.append(nn.relu(dense(self.hidden, precision=self.precision, name=f"{modality}_in")(x)))
+            if training and o.mixup:
+                x = mixing.mixup(self.make_rng("dropout"), x, here, batch.label, alpha=o.mixup)
+            if training and o.feature_noise:
+                x = mixing.noise(self.make_rng("dropout"), x, scale=o.feature_noise)
+            x = dropout(self, x, rate=o.dropout)
+            each.append(nn.relu(dense(o.hidden, precision=o.precision, name=f"{modality}_in")(x)))
         return jnp.stack(each, axis=2), present
 
-    def _pooled(self, modality: str, batch: Batch, here: jax.Array, dim: int) -> jax.Array:
-        """The modality's sequences, each frame standardised, as one vector an utterance: `[B, U, D']`."""
-        x, frames = batch.sequences[modality], batch.frames[modality] & here[..., None]
-        chex.assert_shape(x, (*frames.shape, dim))
-        x = self._standardise(f"{modality}_sequence", x.astype(jnp.float32))
-        return AttentionPooling(self.hidden, self.precision, name=f"{modality}_pooling")(x, frames)
+    def _pooled(self, modality: str, batch: Batch, here: Bool[Array, "B U"], dim: int) -> Float[Array, "B U D2"]:
+        """Returns the modality's sequences, each frame standardised, as one vector an utterance."""
+        x, frame_mask = batch.sequences[modality], batch.frame_mask[modality] & here[..., None]
+        chex.assert_shape(x, (*frame_mask.shape, dim))
+        x = self._standardised(f"{modality}_sequence", x.astype(jnp.float32))
+        return AttentionPooling(options=self.options, name=f"{modality}_pooling")(x, frame_mask)
 
-    def _standardise(self, name: str, x: jax.Array) -> jax.Array:
+    def _standardised(self, name: str, x: Float[Array, "*shape D"]) -> Float[Array, "*shape D"]:
         """Centres and scales by the statistics of the train split, which are variables but not parameters."""
         mean = self.variable("stats", f"{name}_mean", jnp.zeros, x.shape[-1:])
         scale = self.variable("stats", f"{name}_scale", jnp.ones, x.shape[-1:])
         mean, scale = (jnp.expand_dims(v.value, range(x.ndim - 1)) for v in (mean, scale))
         return jnp.clip((x - mean) * scale, -_CLIP, _CLIP)
 
-    def _encode(
-        self, x: jax.Array, present: jax.Array, batch: Batch, dialogue: jax.Array, draws: Draws | None
-    ) -> jax.Array:
-        encoder = _each_branch(Encoder, in_axes=(0, None, None, None, 0))(
-            self.encoder, self.heads, self.encoder_layers, self.causal, self.dropout, self.precision, name="encoder"
-        )
-        forked = draws and draws.fork(x.shape[2])
-        x = encoder(_branches_first(x), batch.mask, dialogue, batch.speaker, forked)
-        if self.co_attention:
-            m = len(self.dims)  # a joint branch, which is last, already has all modalities
-            co_attention = CoAttention(self.heads, self.causal, self.dropout, self.precision, name="co_attention")
-            attended = co_attention(x[:, :, :m], present[..., :m], batch.mask, dialogue, batch.speaker, draws)
-            x = jnp.concatenate([attended, x[:, :, m:]], axis=2)
+    def _encoded(
+        self, x: Float[Array, "B U M D"], present: Bool[Array, "B U M"], rows: Rows
+    ) -> Float[Array, "B U M D"]:
+        encoder = _each_branch(Encoder, in_axes=(0, None))(options=self.options, name="encoder")
+        x = encoder(_branches_first(x), rows)
+        if self.options.co_attention:
+            m = len(self.dims)  # a joint branch, which comes last, has seen all modalities already
+            co_attention = CoAttention(options=self.options, name="co_attention")
+            x = jnp.concatenate([co_attention(x[:, :, :m], present[..., :m], rows), x[:, :, m:]], axis=2)
         return x
 
-    def _output(self, hidden: jax.Array, logits: jax.Array, gates: jax.Array) -> Output:
-        output = Output(logits, gates)
-        if self.sentiment:
+    def _output(
+        self, hidden: Float[Array, "B U D"], logits: Float[Array, "B U C"], gates: Float[Array, "B U G"]
+    ) -> Output:
+        o, output = self.options, Output(logits, gates)
+        if o.sentiment:
             output = output._replace(sentiment=nn.Dense(len(SENTIMENTS), name="sentiment")(hidden))
-        if self.specialist:
-            specialist = nn.Dense(len(self.specialist) + 1, name="specialist")(hidden)
-            merged = merge_specialist(logits, specialist, self.specialist, weight=self.specialist_weight)
+        if classes := self.specialist_classes:
+            specialist = nn.Dense(len(classes) + 1, name="specialist")(hidden)
+            merged = merge_specialist(logits, specialist, classes, weight=o.specialist_weight)
             output = output._replace(logits=merged, specialist=specialist)
-        if self.embedding:
-            output = output._replace(embedding=_unit(nn.Dense(self.hidden, name="embedding")(hidden)))
-        if self.prototypes:
-            shape = (self.num_classes, self.hidden)
-            output = output._replace(prototypes=_unit(self.param("prototypes", nn.initializers.normal(1.0), shape)))
+        if o.contrastive.weight:
+            output = output._replace(embedding=_unit(nn.Dense(o.hidden, name="embedding")(hidden)))
+            if o.contrastive.prototypes:
+                shape = (len(self.labels), o.hidden)
+                prototypes = self.param("prototypes", nn.initializers.normal(1.0), shape)
+                output = output._replace(prototypes=_unit(prototypes))
         return output
 
 
-def _each_branch(module: type[nn.Module], *, in_axes: Any) -> Callable[..., nn.Module]:
-    """A module with parameters of its own for each branch: one program for all of them; out comes `[B, U, M, ...]`.
+def _each_branch(module: type[nn.Module], *, in_axes: Any) -> Callable[..., Any]:
+    """Returns a module with parameters and keys of its own for each branch, in one program for all of them.
 
-    What is mapped over has its branches first: XLA has no product of bfloat16 on a CPU where they stand elsewhere.
+    Mapped arguments have their branches first, since XLA has no bfloat16 product on a CPU where they stand elsewhere.
+    The outputs are `[B, U, M, ...]`.
     """
-    return nn.vmap(module, in_axes=in_axes, out_axes=2, variable_axes={"params": 0}, split_rngs={"params": True})
+    rngs: Any = {"params": True, "dropout": True}
+    return nn.vmap(module, in_axes=in_axes, out_axes=2, variable_axes={"params": 0}, split_rngs=rngs)
 
 
 def _branches_first(x: jax.Array) -> jax.Array:
@@ -233,14 +213,18 @@ def _branches_first(x: jax.Array) -> jax.Array:
     return jnp.moveaxis(x, 2, 0)
 
 
-def merge_specialist(logits: jax.Array, specialist: jax.Array, classes: tuple[int, ...], *, weight: float) -> jax.Array:
-    """Merges the main classifier with that of some classes; returns log-probabilities `[..., C]`.
+def merge_specialist(
+    logits: Float[Array, "*shape C"], specialist: Float[Array, "*shape K1"], classes: tuple[int, ...], *, weight: float
+) -> Float[Array, "*shape C"]:
+    """Merges the main classifier with the classifier of K rare classes; returns log-probabilities.
 
-    The result is (1 - w) p + w q: p of the main classifier; q gives the specialist's classes what the specialist gives
-    them, and shares out the rest, its probability of `others`, as p does.
+    The result is (1 - w) p + w q, where p is the main classifier's answer. In q, the rare classes have the
+    probabilities that the specialist gives them, and the specialist's probability of `others` is shared out among the
+    other classes as p shares it.
 
     Args:
-      logits: `[..., C]`; specialist: `[..., K + 1]`, the last one for all other classes.
+      specialist: K1 = K + 1 logits, the last one for all other classes.
+      classes: the K rare classes.
     """
     rare = jnp.broadcast_to(np.isin(np.arange(logits.shape[-1]), classes), logits.shape)
     log_p, log_s = nn.log_softmax(logits), nn.log_softmax(specialist)
@@ -250,5 +234,5 @@ def merge_specialist(logits: jax.Array, specialist: jax.Array, classes: tuple[in
 
 
 def _unit(x: jax.Array) -> jax.Array:
-    """Scaled to length 1; zeros stay finite, in the gradient too."""
+    """Scales to length 1; zeros stay finite, in the gradient too."""
     return x * jax.lax.rsqrt(jnp.maximum((x * x).sum(axis=-1, keepdims=True), 1e-12))

@@ -1,17 +1,18 @@
 """The gated recurrent unit, with a backward pass of its own."""
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
 
 from jmer.base.products import product
+from jmer.base.types import Rows
 
 
 class GRU(nn.Module):
-    """Gated recurrent unit; Cho et al. 2014, with the reset gate after the recurrent product as in cuDNN and PyTorch.
+    """Gated recurrent unit; Cho et al. 2014, with the reset gate after the recurrent product, as in cuDNN and PyTorch.
 
-    hidden: units a direction; with two directions the output has `2 * hidden` features, forward first.
+    hidden: units of each direction; with two directions the output has `2 * hidden` features, forward first.
     """
 
     hidden: int
@@ -19,43 +20,54 @@ class GRU(nn.Module):
     precision: str = "float32"
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array, dialogue: jax.Array) -> jax.Array:
-        """`x [B, U, D]`; `mask`, `dialogue`: `[B, U]`, states begin anew where the dialogue's number changes."""
+    def __call__(self, x: Float[Array, "B U D"], rows: Rows) -> Float[Array, "B U D2"]:
+        """Returns the state after each utterance; a state starts from zero with each dialogue of a row."""
         b, u, d = x.shape
-        chex.assert_shape((mask, dialogue), (b, u))
-        h, k = self.hidden, 2 if self.bidirectional else 1
-        # k: directions; gates are reset, update and candidate, joined.
-        w_in = self.param("w_in", nn.initializers.glorot_uniform(), (d, k * 3 * h))
-        w_rec = self.param("w_rec", nn.initializers.lecun_uniform(batch_axis=0), (k, h, 3 * h))
-        b_in = self.param("b_in", nn.initializers.zeros_init(), (k, 3 * h))
-        b_rec = self.param("b_rec", nn.initializers.zeros_init(), (k, 3 * h))
+        h, directions = self.hidden, 2 if self.bidirectional else 1
+        # The reset, update and candidate gates are joined in one axis.
+        w_in = self.param("w_in", nn.initializers.glorot_uniform(), (d, directions * 3 * h))
+        w_rec = self.param("w_rec", nn.initializers.lecun_uniform(batch_axis=0), (directions, h, 3 * h))
+        b_in = self.param("b_in", nn.initializers.zeros_init(), (directions, 3 * h))
+        b_rec = self.param("b_rec", nn.initializers.zeros_init(), (directions, 3 * h))
 
         def turned(x: jax.Array) -> jax.Array:
-            """`[U, K, ...]` with the second direction's utterances turned round."""
+            """Reverses the utterances of the second direction; `[U, directions, ...]`."""
             return jnp.concatenate([x[:, :1], x[::-1, 1:]], axis=1)
 
-        gates = product("nd,dg->ng", x.reshape(b * u, d), w_in, precision=self.precision)  # one for all steps
-        gates = gates.reshape(b, u, k, 3 * h) + b_in[None, None]
+        # One product serves all steps.
+        gates = product("nd,dg->ng", x.reshape(b * u, d), w_in, precision=self.precision)
+        gates = gates.reshape(b, u, directions, 3 * h) + b_in[None, None]
         # The backward direction meets the padding first, which leaves its state at zero.
-        valid = turned(jnp.broadcast_to(mask.T[:, None], (u, k, b)))
-        change = jnp.diff(dialogue, axis=1).T[:, None] != 0
+        valid = turned(jnp.broadcast_to(rows.mask.T[:, None], (u, directions, b)))
+        change = jnp.diff(rows.dialogue, axis=1).T[:, None] != 0
         edge = jnp.ones((1, 1, b), jnp.bool_)
         fresh = jnp.concatenate([jnp.concatenate([edge, change]), jnp.concatenate([change, edge])], axis=1)
-        states = turned(recurrence(turned(gates.transpose(1, 2, 0, 3)), valid, turned(fresh[:, :k]), w_rec, b_rec))
-        return jnp.where(mask[..., None], states.transpose(2, 0, 1, 3).reshape(b, u, k * h), 0)
+        fresh = turned(fresh[:, :directions])
+        states = turned(recurrence(turned(gates.transpose(1, 2, 0, 3)), valid, fresh, w_rec, b_rec))
+        states = states.transpose(2, 0, 1, 3).reshape(b, u, directions * h)
+        return jnp.where(rows.mask[..., None], states, 0)
 
 
 @jax.custom_vjp
-def recurrence(gates: jax.Array, valid: jax.Array, fresh: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
-    """K recurrences side by side: the states `[U, K, B, H]` after each step.
+def recurrence(
+    gates: Float[Array, "U K B G"],
+    valid: Bool[Array, "U K B"],
+    fresh: Bool[Array, "U K B"],
+    w: Float[Array, "K H G"],
+    b: Float[Array, "K G"],
+) -> Float[Array, "U K B H"]:
+    """Runs K recurrences side by side and returns their states after each step.
 
-    Derived step by step, the gradient of `w` would be added up in every one, and to read and write it takes longer than
-    all else there. Here the steps only pass the states' gradient back, and one product gives that of `w` in the end.
+    Here K counts directions, H the hidden units of each, and G = 3H the units of the reset, update and candidate gates.
 
-    gates: `[U, K, B, 3H]`, what the inputs give to the reset, update and candidate gates.
-    valid: `[U, K, B]` bool; another step leaves its state as it is.
-    fresh: `[U, K, B]` bool; such a step, and the first one, finds a state of zeros.
-    w, b: `[K, H, 3H]` and `[K, 3H]`, of the recurrent product.
+    Autodiff would accumulate the gradient of `w` in every step, and reading and writing that sum takes longer than all
+    else. Here the steps only pass the gradient of the state back, and one einsum at the end gives the gradient of `w`.
+
+    Args:
+      gates: what the inputs give to the gates.
+      valid: a step that is not valid leaves its state as it is.
+      fresh: such a step, and the first one, starts from a state of zeros.
+      w, b: of the recurrent product.
     """
     return _forward(gates, valid, fresh, w, b)[0]
 
@@ -63,7 +75,7 @@ def recurrence(gates: jax.Array, valid: jax.Array, fresh: jax.Array, w: jax.Arra
 def _forward(
     gates: jax.Array, valid: jax.Array, fresh: jax.Array, w: jax.Array, b: jax.Array
 ) -> tuple[jax.Array, tuple]:
-    _, k, rows, h = *gates.shape[:3], w.shape[1]
+    (_, directions, batch, _), h = gates.shape, w.shape[1]
 
     def step(state: jax.Array, inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         given, here, anew = inputs
@@ -76,7 +88,7 @@ def _forward(
         new = jnp.where(here[..., None], (1 - update) * candidate + update * state, state)
         return new, (new, both, candidate, inner)
 
-    _, (states, *kept) = jax.lax.scan(step, jnp.zeros((k, rows, h), gates.dtype), (gates, valid, fresh))
+    _, (states, *kept) = jax.lax.scan(step, jnp.zeros((directions, batch, h), gates.dtype), (gates, valid, fresh))
     return states, (valid, fresh, w, states, *kept)
 
 
@@ -93,7 +105,7 @@ def _backward(residuals: tuple, given: jax.Array) -> tuple[jax.Array, None, None
         d_update = total * (before - candidate) * update * (1 - update)
         d_candidate = total * (1 - update) * (1 - candidate**2)
         d_reset = d_candidate * inner * reset * (1 - reset)
-        # What stands in padding, NaN even, goes nowhere.
+        # Nothing in the padding, not even NaN, reaches a gradient.
         d_gates = jnp.where(here, jnp.concatenate([d_reset, d_update, d_candidate], axis=-1), 0)
         h = update.shape[-1]
         d_recurrent = jnp.concatenate(

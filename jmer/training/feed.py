@@ -13,8 +13,8 @@ import jax
 import numpy as np
 from numpy.typing import DTypeLike
 
-from jmer.base.types import Batch
-from jmer.dataset.flat import flatten, gather, longest
+from jmer.base.types import FlatSplit
+from jmer.dataset.flat import flatten, longest, pick
 from jmer.dataset.store import Dataset
 from jmer.training.devices import Placement, as_main, is_main, memory, put
 
@@ -30,7 +30,7 @@ def load_flat(
     dtype: str,
     mode: str,
     folder: Path,
-) -> tuple[list[Batch], bool]:
+) -> tuple[list[FlatSplit], bool]:
     """Returns each group of splits end to end, and whether they are to be streamed.
 
     Args:
@@ -66,7 +66,7 @@ def load_flat(
 class Feed:
     """A flat split, and the pieces in which it comes."""
 
-    def __init__(self, flat: Batch, placement: Placement, *, streamed: bool):
+    def __init__(self, flat: FlatSplit, placement: Placement, *, streamed: bool):
         """Puts the split on the devices, unless it is to be streamed.
 
         Args:
@@ -76,7 +76,7 @@ class Feed:
         self._padding = len(flat.mask) - 1
         self._flat = flat if streamed else put(flat, placement.everywhere)
 
-    def pieces(self, indices: Iterable[np.ndarray]) -> Iterator[tuple[Batch, jax.Array]]:
+    def pieces(self, indices: Iterable[np.ndarray]) -> Iterator[tuple[FlatSplit, jax.Array]]:
         """Yields (utterances, numbers into them) on the devices.
 
         Args:
@@ -95,14 +95,14 @@ class Feed:
         on_devices = grain.experimental.ThreadPrefetchIterDataset(ready.map(self._put), prefetch_buffer_size=1)
         yield from on_devices
 
-    def _piece(self, index: np.ndarray) -> tuple[Batch, np.ndarray]:
+    def _piece(self, index: np.ndarray) -> tuple[FlatSplit, np.ndarray]:
         """The utterances that the batches take, then padding, so that pieces are alike; and the numbers into them."""
         numbers, local = np.unique(index, return_inverse=True)
         room = np.full(index.size + 1, self._padding, np.int32)
         room[: len(numbers)] = numbers
-        return gather(self._flat, room), local.reshape(index.shape).astype(np.int32)
+        return pick(self._flat, room), local.reshape(index.shape).astype(np.int32)
 
-    def _put(self, piece: tuple[Batch, np.ndarray]) -> tuple[Batch, jax.Array]:
+    def _put(self, piece: tuple[FlatSplit, np.ndarray]) -> tuple[FlatSplit, jax.Array]:
         utterances, index = piece
         return put(utterances, self._placement.everywhere), put(index, self._placement.index(index.ndim))
 

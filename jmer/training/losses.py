@@ -1,4 +1,4 @@
-"""Losses over the labelled utterances of a batch: pure functions to a scalar, 0 where no utterance counts."""
+"""Losses over the labelled utterances of a batch: pure functions that return a scalar, 0 where no utterance counts."""
 
 from collections.abc import Sequence
 
@@ -6,31 +6,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Bool, Float, Int
 
 from jmer.base.types import UNLABELLED
 
 
 def classification_loss(
-    logits: jax.Array,
-    labels: jax.Array,
+    logits: Float[Array, "*shape C"],
+    labels: Int[Array, "*shape"],
     *,
     class_weights: Sequence[float] | None = None,
     focal_gamma: float = 0.0,
     label_smoothing: float = 0.0,
     log_prior: Sequence[float] | None = None,
-) -> jax.Array:
-    """Cross-entropy, class-weighted, focal, smoothed or logit-adjusted, or all at once; the mean over utterances.
+) -> Float[Array, ""]:
+    """Returns the mean cross-entropy: class-weighted, focal, smoothed or logit-adjusted, or all at once.
 
     loss_i = - sum_c q_c w_c (1 - p_c)^gamma log p_c, p = softmax(logits + log_prior), q = (1 - s) onehot(y) + s / C.
     Focal loss: Lin et al. 2017, equation 5, with the class weights as its alpha. Smoothing: Szegedy et al. 2016,
     section 7. Logit adjustment: Menon et al. 2021, equation 10; predictions then use the bare logits.
 
     Args:
-      logits: `[..., C]`.
-      labels: `[...]` int32, `UNLABELLED` in padding and where not known.
+      labels: `UNLABELLED` in the padding and where not known.
       class_weights: w, C numbers. The mean divides by the number of utterances, not by the sum of their weights as
-        PyTorch does, so that a small batch of rare classes counts for what it is.
-      log_prior: C numbers, tau * log of each class's share in train; 0 for no adjustment.
+        PyTorch does, so that a batch of rare classes keeps its weight.
+      log_prior: C numbers, tau * log of each class's share in the train split.
     """
     classes, dtype = logits.shape[-1], logits.dtype
     valid = labels != UNLABELLED
@@ -50,19 +50,22 @@ def classification_loss(
 
 
 def contrastive_loss(
-    embedding: jax.Array, labels: jax.Array, *, temperature: float, prototypes: jax.Array | None = None
-) -> jax.Array:
-    """Supervised contrastive loss; Khosla et al. 2020, equation 2 (L_out).
+    embedding: Float[Array, "*shape D"],
+    labels: Int[Array, "*shape"],
+    *,
+    temperature: float,
+    prototypes: Float[Array, "C D"] | None = None,
+) -> Float[Array, ""]:
+    """Returns the supervised contrastive loss; Khosla et al. 2020, equation 2 (L_out).
 
-    For each labelled utterance, over the others of its class: - log exp(z_i z_p / t) / sum_a exp(z_i z_a / t), the mean
-    over p, then over the utterances that have such a p. With prototypes, one a class and learned with the model, each
-    class has one more member in every batch, so that the only utterance of a rare class has something to be near to
-    (Song et al. 2022, section 3.2, from whom we take the prototypes but not their queue).
+    Utterance i is drawn to each other utterance p of its class: - log exp(z_i z_p / t) / sum_a exp(z_i z_a / t). The
+    loss is the mean over p, and then over the utterances that have such a p. Prototypes, one for each class and learned
+    with the model, add one member to each class of every batch, so that the only utterance of a rare class has a p too
+    (Song et al. 2022, section 3.2; jmer takes their prototypes but not their queue).
 
     Args:
-      embedding: `[..., D]` of length 1.
-      labels: `[...]` int32.
-      prototypes: `[C, D]` of length 1.
+      embedding, prototypes: of length 1.
+      labels: `UNLABELLED` in the padding and where not known.
     """
     z, y = embedding.reshape(-1, embedding.shape[-1]), labels.reshape(-1)
     keys, key_labels = z, y
@@ -81,15 +84,14 @@ def contrastive_loss(
     return jnp.where(anchors, each, 0).sum() / jnp.maximum(anchors.sum(dtype=z.dtype), 1)
 
 
-def consistency_loss(logits: jax.Array, mask: jax.Array, *, temperature: float, confidence: float) -> jax.Array:
-    """Draws K augmented predictions of an utterance to their sharpened mean; GRAND+, Feng et al. 2022, equations 7, 8.
+def consistency_loss(
+    logits: Float[Array, "K *shape C"], mask: Bool[Array, "*shape"], *, temperature: float, confidence: float
+) -> Float[Array, ""]:
+    """Draws the predictions of K passes to their sharpened mean; GRAND+, Feng et al. 2022, equations 7 and 8.
 
-    The mean over utterances and augmentations of |p' - p_k|^2, p' ~ mean_k(p_k)^(1/T) held constant, over those where
-    the mean's largest entry reaches `confidence`. Labels are not looked at: unlabelled utterances count too.
-
-    Args:
-      logits: `[K, ..., C]`.
-      mask: `[...]` bool, the utterances that are not padding.
+    The loss is the mean over utterances and passes of |p' - p_k|^2, where p' ~ mean_k(p_k)^(1/T) is held constant. An
+    utterance counts if the largest entry of the mean reaches `confidence`. Labels do not matter, so that unlabelled
+    utterances count too.
     """
     p = jax.nn.softmax(logits)
     mean = p.mean(axis=0)
@@ -100,5 +102,5 @@ def consistency_loss(logits: jax.Array, mask: jax.Array, *, temperature: float, 
 
 
 def _row(values: Sequence[float], like: jax.Array) -> jax.Array:
-    """C numbers as an array that multiplies `[..., C]`."""
+    """Returns C numbers as an array of the shape `[..., C]` of `like`."""
     return jnp.broadcast_to(np.asarray(values, like.dtype), like.shape)

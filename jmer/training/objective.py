@@ -1,83 +1,97 @@
-"""What training minimises: the classification loss and the auxiliary losses that a config asks for."""
+"""The objective: the classification loss and the auxiliary losses that the options ask for."""
 
+import functools
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
 
 from jmer.base.types import UNLABELLED, Batch
 from jmer.nn.model import Output
 from jmer.training.losses import classification_loss, consistency_loss, contrastive_loss
+from jmer.training.options import ObjectiveOptions
+from jmer.training.sampling import class_weights
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """A weighted sum of losses; each is explained in `jmer.training.losses`.
+    """A weighted sum of losses; `jmer.training.losses` explains each.
 
-    class_weights, focal_gamma, label_smoothing, log_prior: of the classification loss.
-    sentiment_weight: of the sentiment task's cross-entropy.
-    specialist_weight: of the specialist's cross-entropy, class-weighted, over the `specialist` classes and all others.
-    contrastive_weight, contrastive_temperature: of the contrastive loss, with the model's prototypes where it has some.
-    augmentations: K forward passes of a batch, each with its own dropout and drop masks; the classification loss is
-      their mean. Above 1, the consistency loss of GRAND+ with the other `consistency_` fields is added.
+    options: which losses, and how they are weighted.
+    counts: how many utterances of each of the C classes the train split has.
+    specialist: the K classes of the specialist, as in `Model.specialist_classes`.
     """
 
-    class_weights: tuple[float, ...] | None = None
-    focal_gamma: float = 0.0
-    label_smoothing: float = 0.0
-    log_prior: tuple[float, ...] | None = None
-    sentiment_weight: float = 0.0
+    options: ObjectiveOptions
+    counts: tuple[int, ...]
     specialist: tuple[int, ...] = ()
-    specialist_weight: float = 0.0
-    specialist_class_weights: tuple[float, ...] | None = None
-    contrastive_weight: float = 0.0
-    contrastive_temperature: float = 0.1
-    augmentations: int = 1
-    consistency_weight: float = 0.0
-    consistency_temperature: float = 0.5
-    consistency_confidence: float = 0.0
 
-    def __call__(self, outputs: Output, batch: Batch) -> jax.Array:
-        """Returns the scalar loss; the leaves of `outputs` have a leading axis of K augmentations."""
+    @functools.cached_property
+    def class_weights(self) -> tuple[float, ...] | None:
+        """The weight of each class; None where classes are not weighted."""
+        scheme = self.options.class_weights
+        return None if scheme == "none" else tuple(class_weights(np.array(self.counts), scheme=scheme).tolist())
+
+    @functools.cached_property
+    def log_prior(self) -> tuple[float, ...] | None:
+        """Tau times the log of each class's share in the train split; None without logit adjustment."""
+        if not self.options.logit_adjustment:
+            return None
+        # A class that does not occur counts as half an utterance, so that its prior is small but finite.
+        share = np.maximum(self.counts, 0.5) / sum(self.counts)
+        return tuple((self.options.logit_adjustment * np.log(share)).tolist())
+
+    @functools.cached_property
+    def specialist_weights(self) -> tuple[float, ...]:
+        """The weight of each class of the specialist, by the root of its count, and of all other classes."""
+        rare = [self.counts[c] for c in self.specialist]
+        return tuple(class_weights(np.array([*rare, sum(self.counts) - sum(rare)]), scheme="sqrt").tolist())
+
+    def __call__(self, outputs: Output, batch: Batch) -> Float[Array, ""]:
+        """Returns the loss of a batch.
+
+        With more than one pass, the classification loss is the mean over the passes, and the consistency loss of GRAND+
+        is added.
+
+        Args:
+          outputs: the leaves have a leading axis of K passes, each with its own random masks.
+        """
+        o = self.options.consistency
         loss = jax.vmap(lambda output: self._supervised(output, batch))(outputs).mean()
-        if self.augmentations > 1:
-            loss += self.consistency_weight * consistency_loss(
-                outputs.logits,
-                batch.mask,
-                temperature=self.consistency_temperature,
-                confidence=self.consistency_confidence,
+        if o.passes > 1:
+            loss += o.weight * consistency_loss(
+                outputs.logits, batch.mask, temperature=o.temperature, confidence=o.confidence
             )
         return loss
 
-    def _supervised(self, output: Output, batch: Batch) -> jax.Array:
+    def _supervised(self, output: Output, batch: Batch) -> Float[Array, ""]:
+        o = self.options
         loss = classification_loss(
             output.logits,
             batch.label,
             class_weights=self.class_weights,
-            focal_gamma=self.focal_gamma,
-            label_smoothing=self.label_smoothing,
+            focal_gamma=o.focal_gamma,
+            label_smoothing=o.label_smoothing,
             log_prior=self.log_prior,
         )
         if output.sentiment is not None:
-            loss += self.sentiment_weight * classification_loss(output.sentiment, batch.sentiment)
+            loss += o.sentiment * classification_loss(output.sentiment, batch.sentiment)
         if output.specialist is not None:
-            loss += self.specialist_weight * classification_loss(
-                output.specialist,
-                specialist_labels(batch.label, self.specialist),
-                class_weights=self.specialist_class_weights,
+            labels = specialist_labels(batch.label, self.specialist)
+            loss += o.specialist_weight * classification_loss(
+                output.specialist, labels, class_weights=self.specialist_weights
             )
         if output.embedding is not None:
-            loss += self.contrastive_weight * contrastive_loss(
-                output.embedding,
-                batch.label,
-                temperature=self.contrastive_temperature,
-                prototypes=output.prototypes,
+            loss += o.contrastive.weight * contrastive_loss(
+                output.embedding, batch.label, temperature=o.contrastive.temperature, prototypes=output.prototypes
             )
         return loss
 
 
-def specialist_labels(labels: jax.Array, classes: tuple[int, ...]) -> jax.Array:
-    """Numbers the specialist's K classes 0 to K - 1 and all others K; what is unlabelled stays so."""
+def specialist_labels(labels: Int[Array, "*shape"], classes: tuple[int, ...]) -> Int[Array, "*shape"]:
+    """Numbers the specialist's K classes 0 to K - 1 and all other classes K; an unlabelled utterance stays so."""
     among = labels[..., None] == jnp.array(classes, labels.dtype).reshape((1,) * labels.ndim + (-1,))
     numbers = jnp.where(among.any(axis=-1), among.argmax(axis=-1).astype(labels.dtype), len(classes))
     return jnp.where(labels == UNLABELLED, UNLABELLED, numbers)

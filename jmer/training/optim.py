@@ -6,30 +6,31 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jmer.training.options import OptimizerOptions
+
 Tree = Any  # a pytree of arrays
 
 _LARGE = 2**15  # entries of a parameter that is worth a program of its own
 
 
-def make_optimizer(
-    *, lr: float, total_steps: int, warmup: float, weight_decay: float, clip_norm: float
-) -> optax.GradientTransformation:
-    """Returns AdamW (Loshchilov & Hutter 2019).
+def make_optimizer(options: OptimizerOptions, *, steps_per_epoch: int) -> optax.GradientTransformation:
+    """Returns AdamW (Loshchilov & Hutter 2019) with warm-up and cosine decay to zero at the last of all epochs.
 
-    Args:
-      lr: peak learning rate, reached after `warmup` (a share of `total_steps`), then decayed to zero.
-      weight_decay: of weight matrices; biases, scales and single numbers are left alone.
-      clip_norm: the gradients' global norm is cut to it.
+    Weight decay acts on weight matrices; biases, scales and single numbers are left alone.
     """
+    total_steps = options.epochs * steps_per_epoch
     schedule = optax.warmup_cosine_decay_schedule(
-        init_value=0.0, peak_value=lr, warmup_steps=int(warmup * total_steps), decay_steps=total_steps
+        init_value=0.0,
+        peak_value=options.lr,
+        warmup_steps=int(options.warmup * total_steps),
+        decay_steps=total_steps,
     )
 
     def decayed(groups: Tree) -> Tree:
         return {name: name.startswith("matrices") for name in groups}
 
-    adamw = optax.adamw(schedule, weight_decay=weight_decay, mask=decayed)
-    return _joined(optax.chain(optax.clip_by_global_norm(clip_norm), adamw))
+    adamw = optax.adamw(schedule, weight_decay=options.weight_decay, mask=decayed)
+    return _joined(optax.chain(optax.clip_by_global_norm(options.clip_norm), adamw))
 
 
 def _joined(inner: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -1,31 +1,32 @@
-"""Class imbalance, before training: counts, class weights, and which dialogues to draw how often. Numpy only."""
+"""Class imbalance before training: counts, class weights, and how often each dialogue is drawn. Numpy only."""
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from jmer.base.types import UNLABELLED
 from jmer.dataset.plan import Plan
 
-CLASS_WEIGHTS = ("none", "inverse", "sqrt", "effective")
 
-
-def class_counts(labels: np.ndarray, lengths: np.ndarray, *, num_classes: int) -> np.ndarray:
-    """Returns how many utterances of each class each dialogue has: `[n, C]` int64.
+def class_counts(
+    labels: Int[np.ndarray, " N"], lengths: Int[np.ndarray, " K"], *, num_classes: int
+) -> Int[np.ndarray, "K C"]:
+    """Returns how many utterances of each class each of K dialogues has.
 
     Args:
-      labels: `[N]` int32, the dialogues' end to end; lengths: `[n]`, of the dialogues.
+      labels: of the utterances of all dialogues, end to end.
+      lengths: of the dialogues.
     """
     dialogue, known = np.repeat(np.arange(len(lengths)), lengths), labels != UNLABELLED
     pair = dialogue[known] * num_classes + labels[known]
     return np.bincount(pair, minlength=len(lengths) * num_classes).reshape(-1, num_classes)
 
 
-def class_weights(counts: np.ndarray, *, scheme: str, beta: float = 0.999) -> np.ndarray:
-    """Returns a weight a class, `[C]` float64, scaled so that their mean over the counted utterances is 1.
+def class_weights(counts: Int[np.ndarray, " C"], *, scheme: str, beta: float = 0.999) -> Float[np.ndarray, " C"]:
+    """Returns a weight for each class, scaled so that the mean weight of the counted utterances is 1.
 
     A class that does not occur weighs 0.
 
     Args:
-      counts: `[C]`.
       scheme: `none`; `inverse`, 1 / n; `sqrt`, 1 / sqrt(n); `effective`, (1 - beta) / (1 - beta^n), the inverse of the
         effective number of samples (Cui et al. 2019, equation 2).
     """
@@ -40,14 +41,13 @@ def class_weights(counts: np.ndarray, *, scheme: str, beta: float = 0.999) -> np
     return weights * counts.sum() / (weights * counts).sum()
 
 
-def dialogue_weights(counts: np.ndarray, *, scheme: str) -> np.ndarray:
-    """Returns how often to draw each dialogue, relative to the others: the mean class weight of its utterances.
+def dialogue_weights(counts: Int[np.ndarray, "K C"], *, scheme: str) -> Float[np.ndarray, " K"]:
+    """Returns how often to draw each of K dialogues relative to the others: the mean class weight of its utterances.
+
+    The mean over the dialogues is 1. A dialogue without any label is never drawn, unless the scheme is `none`.
 
     Args:
-      counts: `[n, C]`, of `class_counts`; scheme: of `class_weights`.
-
-    Returns:
-      `[n]` float64 of mean 1; a dialogue without any label is never drawn unless the scheme is `none`.
+      scheme: as in `class_weights`.
     """
     if scheme == "none":
         return np.ones(len(counts))
@@ -55,11 +55,11 @@ def dialogue_weights(counts: np.ndarray, *, scheme: str) -> np.ndarray:
     return each / each.mean()
 
 
-def expected_shares(plan: Plan, counts: np.ndarray) -> np.ndarray:
+def expected_shares(plan: Plan, counts: Int[np.ndarray, "K C"]) -> Float[np.ndarray, " C"]:
     """Returns each class's expected share of the labelled utterances that an epoch of the plan draws.
 
     Args:
-      counts: `[n, C]`, of the plan's dialogues.
+      counts: of the plan's K dialogues.
     """
     drawn = plan.expected_draws() @ counts
     return drawn / drawn.sum()

@@ -1,7 +1,8 @@
-"""The compiled parts of training: initial state, update, evaluation. All seeds run in one program.
+"""The compiled parts of training: initial state, epoch, evaluation and prediction. One program runs all seeds.
 
-The leaves of a `State` carry a leading S axis. Data stays on the device; a call gets only the numbers of the utterances
-that make its batches.
+The leaves of a `State` carry a leading S axis. Data stays on the device; a call only receives the numbers of the
+utterances that make up its batches. Float32 products are exact float32 on every device, where a GPU would take TF32 and
+a TPU bfloat16 by default.
 """
 
 import functools
@@ -12,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from jmer.base.types import UNLABELLED, Batch
+from jmer.base.types import UNLABELLED, Batch, FlatSplit
 from jmer.dataset.flat import flatten, gather
 from jmer.nn.model import Model, Output
 from jmer.training.devices import Placement
@@ -24,13 +26,16 @@ Tree = Any  # a pytree of arrays
 _STATS_ROWS = 4096  # utterances
 STATS = ("mean", "scale")  # the model's `stats` variables of a modality, and of its sequences
 
+exact = jax.default_matmul_precision("float32")  # decorates what is traced with exact float32 products
+
 
 class State(NamedTuple):
     """What training changes.
 
     params, opt_state: each leaf with a leading S axis.
     step: `[S]` int32, updates so far.
-    seed: `[S]` int32; all of a step's randomness comes from it and the step, so that resuming repeats nothing.
+    seed: `[S]` int32. A step's randomness comes from the seed and the step alone, so that a resumed run repeats
+      nothing.
     """
 
     params: Tree
@@ -39,22 +44,20 @@ class State(NamedTuple):
     seed: jax.Array
 
 
-def feature_stats(flat: Batch) -> dict[str, np.ndarray]:
+def feature_stats(flat: FlatSplit) -> dict[str, np.ndarray]:
     """Returns the model's `stats` variables: mean and 1 / scale of every feature over the utterances that have it.
 
-    Of sequences likewise, over all frames.
-
-    A feature that hardly varies (a word seen once, say) would be blown up by its own deviation, so each scale is at
-    least a tenth of the modality's typical one.
+    The statistics of sequences are taken over all their frames. A feature that hardly varies, such as a word seen once,
+    would be blown up by its own deviation, so each scale is at least a tenth of the modality's typical one.
 
     Args:
-      flat: of `batches.flatten`, the train split without its views.
+      flat: the train split without its views.
     """
     arrays = {m: (x, flat.present[m]) for m, x in flat.features.items()}
-    arrays |= {f"{m}_sequence": (x, flat.frames[m]) for m, x in flat.sequences.items()}
+    arrays |= {f"{m}_sequence": (x, flat.frame_mask[m]) for m, x in flat.sequences.items()}
     stats = {}
     for name, (x, valid) in arrays.items():
-        # Part by part: all at once, in float64, would be several times what the dataset takes.
+        # The sums go part by part: all at once, float64 would take several times the memory of the dataset.
         parts = [slice(i, i + _STATS_ROWS) for i in range(0, len(x), _STATS_ROWS)]
         count = valid.sum()
         mean = sum(x[part][valid[part]].astype(np.float64).sum(axis=0) for part in parts) / count
@@ -66,11 +69,11 @@ def feature_stats(flat: Batch) -> dict[str, np.ndarray]:
 
 
 def init_params(model: Model, *, seeds: Sequence[int]) -> Tree:
-    """Returns fresh parameters; a seed's do not depend on the other seeds."""
+    """Returns fresh parameters; those of a seed do not depend on the other seeds."""
     sequences = {m: (1, dim) for m, dim in model.sequence_dims}
     flat = flatten([], utterances=0, dims=dict(model.dims), sequences=sequences)
     blank = jax.tree.map(jnp.asarray, gather(flat, np.zeros((1, 4), np.int32)))
-    init = jax.vmap(lambda seed: model.init(_key(seed, 0), blank, train=False)["params"])
+    init = jax.vmap(lambda seed: model.init(_key(seed, 0), blank)["params"])
     return jax.jit(init)(jnp.array(seeds, jnp.int32))
 
 
@@ -83,30 +86,28 @@ def init_state(model: Model, optimizer: optax.GradientTransformation, *, seeds: 
 
 def make_train_epoch(
     model: Model, optimizer: optax.GradientTransformation, objective: Objective, placement: Placement
-) -> Callable[[State, Tree, Batch, jax.Array], tuple[State, jax.Array]]:
+) -> Callable[[State, Tree, FlatSplit, jax.Array], tuple[State, jax.Array]]:
     """Returns the jitted `(state, stats, flat, index) -> (state, loss [S])`: J updates of S seeds in one program.
 
-    flat: of `batches.flatten`; index: `[J, S, B, U]` int32, of `batches.Plan.epoch`; loss: the mean of the updates'.
-    One trace a shape of these; the old state is donated.
+    `index` is `[J, S, B, U]` int32, of `Plan.epoch`, and the loss is the mean over the updates. The function is traced
+    once for each shape of its arguments, and the old state is donated.
     """
+    passes = objective.options.consistency.passes
 
-    def update(state: State, stats: Tree, flat: Batch, index: jax.Array) -> tuple[State, jax.Array]:
+    def update(state: State, stats: Tree, flat: FlatSplit, index: jax.Array) -> tuple[State, jax.Array]:
         batch = gather(flat, index)
-        keys = jax.random.split(_key(state.seed, state.step + 1), objective.augmentations)
+        keys = jax.random.split(_key(state.seed, state.step + 1), passes)
 
         def loss_fn(params: Tree) -> jax.Array:
-            def forward(key: jax.Array) -> Output:
-                output = model.apply({"params": params, "stats": stats}, batch, train=True, rngs={"dropout": key})
-                assert isinstance(output, Output)
-                return output
-
-            return objective(jax.vmap(forward)(keys), batch)
+            outputs = jax.vmap(lambda key: apply(model, params, stats, batch, key=key))(keys)
+            return objective(outputs, batch)
 
         loss, grads = jax.value_and_grad(loss_fn)(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         return State(optax.apply_updates(state.params, updates), opt_state, state.step + 1, state.seed), loss
 
-    def epoch(state: State, stats: Tree, flat: Batch, index: jax.Array) -> tuple[State, jax.Array]:
+    @exact
+    def epoch(state: State, stats: Tree, flat: FlatSplit, index: jax.Array) -> tuple[State, jax.Array]:
         state, losses = jax.lax.scan(lambda state, index: update(state, stats, flat, index), state, index)
         return state, losses.mean()
 
@@ -115,28 +116,36 @@ def make_train_epoch(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def predict(model: Model, params: Tree, stats: Tree, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    """Returns every seed's class probabilities `[S, B, U, C]` and gates `[S, B, U, G]`.
+@exact
+def predict(
+    model: Model, params: Tree, stats: Tree, batch: Batch
+) -> tuple[Float[Array, "S B U C"], Float[Array, "S B U G"]]:
+    """Returns the class probabilities and the gates of every seed.
 
-    params: leaves `[S, K, ...]`; a seed's K members vote: the means of theirs.
+    Args:
+      params: leaves `[S, K, ...]`; the K members of a seed vote by the mean of their answers.
     """
-    output = jax.vmap(jax.vmap(lambda p: _apply(model, p, stats, batch)))(params)
+    output = jax.vmap(jax.vmap(lambda p: apply(model, p, stats, batch)))(params)
     return jax.nn.softmax(output.logits).mean(axis=1), output.gates.mean(axis=1)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def confusion(model: Model, params: Tree, stats: Tree, flat: Batch, index: jax.Array) -> jax.Array:
-    """Returns every seed's confusion counts `[S, C, C]` (rows true, columns predicted) over J batches.
+@exact
+def confusion(
+    model: Model, params: Tree, stats: Tree, flat: FlatSplit, index: Int[Array, "J B U"]
+) -> Int[Array, "S C C"]:
+    """Returns the confusion counts of every seed (rows true, columns predicted) over J batches.
 
-    flat, index: of `batches.flatten` and `batches.evaluation_plan`.
+    Args:
+      index: of `dataset.plan.evaluation_plan`.
     """
-    c = model.num_classes
+    c = len(model.labels)
 
     def add(counts: jax.Array, index: jax.Array) -> tuple[jax.Array, None]:
         batch = gather(flat, index)
 
         def one_seed(params: Tree) -> jax.Array:
-            predicted = _apply(model, params, stats, batch).logits.argmax(-1)
+            predicted = apply(model, params, stats, batch).logits.argmax(-1)
             pair = jnp.where(batch.label != UNLABELLED, batch.label * c + predicted, c * c)
             return jnp.zeros((c * c + 1,), jnp.int32).at[pair.reshape(-1)].add(1)[:-1].reshape(c, c)
 
@@ -146,21 +155,30 @@ def confusion(model: Model, params: Tree, stats: Tree, flat: Batch, index: jax.A
     return jax.lax.scan(add, jnp.zeros((seeds, c, c), jnp.int32), index)[0]
 
 
-def _apply(model: Model, params: Tree, stats: Tree, batch: Batch) -> Output:
-    output = model.apply({"params": params, "stats": stats}, batch, train=False)
+def apply(model: Model, params: Tree, stats: Tree, batch: Batch, *, key: Key[Array, ""] | None = None) -> Output:
+    """Returns the model's output for one set of parameters; the key makes it that of a training step."""
+    rngs = {} if key is None else {"dropout": key}
+    output = model.apply({"params": params, "stats": stats}, batch, rngs=rngs)
     assert isinstance(output, Output)
     return output
 
 
+@jax.jit
+def all_finite(tree: Tree) -> Bool[Array, " S"]:
+    """Returns whether all numbers of each seed are finite; leaves `[S, ...]`."""
+    each = [jnp.isfinite(x).reshape(len(x), -1).all(axis=1) for x in jax.tree.leaves(tree)]
+    return jnp.stack(each).all(axis=0)
+
+
 @functools.partial(jax.jit, static_argnames="count")
 def repeat_params(params: Tree, *, count: int) -> Tree:
-    """Returns so many copies of each seed's parameters: leaves `[S, ...]` become `[S, K, ...]`."""
+    """Returns K = `count` copies of each seed's parameters: leaves `[S, ...]` become `[S, K, ...]`."""
     return jax.tree.map(lambda x: jnp.repeat(x[:, None], count, axis=1), params)
 
 
 @jax.jit
-def keep_params(chosen: jax.Array, new: Tree, kept: Tree) -> Tree:
-    """Returns `kept` (leaves `[S, K, ...]`) with `new` (leaves `[S, ...]`) where `chosen` `[S, K]` is True."""
+def keep_params(chosen: Bool[Array, "S K"], new: Tree, kept: Tree) -> Tree:
+    """Returns `kept` (leaves `[S, K, ...]`) with `new` (leaves `[S, ...]`) in the slots that are chosen."""
 
     def keep(a: jax.Array, b: jax.Array) -> jax.Array:
         return jnp.where(chosen.reshape(*chosen.shape, *[1] * (a.ndim - 1)), a[:, None], b)
@@ -169,5 +187,5 @@ def keep_params(chosen: jax.Array, new: Tree, kept: Tree) -> Tree:
 
 
 def _key(seed: jax.Array, use: jax.Array | int) -> jax.Array:
-    """The key of a seed's initialisation (use 0) or of its n-th update (use n)."""
+    """Returns the key of a seed's initialisation (use 0) or of its n-th update (use n)."""
     return jax.random.fold_in(jax.random.key(seed), use)

@@ -74,7 +74,7 @@ def test_sequences_are_carried_at_the_length_of_the_longest():
     assert sequences == {"audio": (t, 3)}
     assert longest([without], tiny.SEQUENCE_DIMS) == {"audio": (1, 3)}
     flat = flatten(dialogues, utterances=23, dims=tiny.DIMS, sequences=sequences)
-    frames = flat.frames["audio"]
+    frames = flat.frame_mask["audio"]
     assert flat.sequences["audio"].shape == (len(flat.mask), t, 3)
     assert flat.sequences["audio"].dtype == np.float16
     assert not flat.sequences["audio"][~frames].any()
@@ -83,7 +83,7 @@ def test_sequences_are_carried_at_the_length_of_the_longest():
         assert frames[u].tolist() == [k < len(sequence) for k in range(t)]
     assert not frames[15:].any()
     plain_flat = flatten(dialogues, utterances=23, dims=tiny.DIMS, sequences={})
-    assert plain_flat.sequences == plain_flat.frames == {}
+    assert plain_flat.sequences == plain_flat.frame_mask == {}
 
 
 def test_speakers_are_numbered_by_who_spoke_first():

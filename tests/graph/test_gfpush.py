@@ -11,7 +11,7 @@ import pytest
 import scipy.sparse as sp
 
 from jmer.graph import gfpush as gfpush_function
-from jmer.graph.gfpush import _push, gfpush, propagation
+from jmer.graph.push import _push, gfpush, propagation
 
 SIZE = 60  # of the largest random graph; dense ones are padded to it, so that they compile once
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jmer.base.types import Rows
 from jmer.graph import FORMS, Segments, drop_edge, drop_node, relation_names, speaker_graph
 from jmer.graph.forms import Banded, Dense
 
@@ -20,13 +21,13 @@ CASES = [
 
 
 def random_dialogues(streams):
-    """Rows of 7, 4 and 0 utterances, some not present in some of M streams, their dialogues and their speakers."""
+    """Which utterances of rows of 7, 4 and 0 are present in each of M streams, and whose they are."""
     rng = np.random.default_rng(0)
     mask = np.arange(7) < np.array([7, 4, 0])[:, None]
     present = mask[..., None] & (rng.random((3, 7, streams)) < (1 if streams == 1 else 0.7))
     dialogue = np.array([[1, 1, 1, 2, 2, 2, 2], [1] * 7, [0] * 7], np.int32)
     speaker = np.where(mask, rng.integers(3, size=(3, 7)), -1).astype(np.int32)
-    return tuple(map(jnp.array, (present, dialogue, speaker)))
+    return jnp.array(present), Rows(*map(jnp.array, (mask, dialogue, speaker)))
 
 
 def edges_of(graph, shape):
@@ -46,7 +47,7 @@ def edges_of(graph, shape):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("past", "future", "streams", "bins"), CASES)
 def test_edges_equal_a_plain_loop(past, future, streams, bins, form):
-    present, dialogue, speaker = given = random_dialogues(streams)
+    present, (_, dialogue, speaker) = given = random_dialogues(streams)
     b, u, m = present.shape
     names = relation_names(streams=m, distance_bins=bins)
     expected = set()
@@ -79,7 +80,7 @@ def test_edges_equal_a_plain_loop(past, future, streams, bins, form):
 
 @pytest.mark.parametrize(("past", "future", "streams", "bins"), CASES)
 def test_all_forms_give_the_same_and_have_the_same_gradients(past, future, streams, bins):
-    present, *_ = given = random_dialogues(streams)
+    present, _ = given = random_dialogues(streams)
     relations, rng = len(relation_names(streams=streams, distance_bins=bins)), np.random.default_rng(1)
     x = jnp.array(rng.normal(size=(*present.shape, 2, 4)), jnp.float32)
     scores = jnp.array(rng.normal(size=(2, *present.shape, 2)), jnp.float32)
@@ -118,16 +119,16 @@ def test_all_forms_give_the_same_and_have_the_same_gradients(past, future, strea
     ],
 )
 def test_the_form_is_chosen_by_nodes_and_slots(width, streams, reach, form):
-    zeros = jax.ShapeDtypeStruct((1, width), jnp.int32)
-    present = jax.ShapeDtypeStruct((1, width, streams), jnp.bool_)
+    zeros, mask = (jax.ShapeDtypeStruct((1, width), kind) for kind in (jnp.int32, jnp.bool_))
+    present, rows = jax.ShapeDtypeStruct((1, width, streams), jnp.bool_), Rows(mask, zeros, zeros)
     make = functools.partial(speaker_graph, past=reach, future=reach, form="auto")
-    assert isinstance(jax.eval_shape(make, present, zeros, zeros), form)
+    assert isinstance(jax.eval_shape(make, present, rows), form)
 
 
 def test_an_unknown_form_is_an_error():
-    zeros = jnp.zeros((1, 4), jnp.int32)
+    zeros, mask = jnp.zeros((1, 4), jnp.int32), jnp.ones((1, 4), jnp.bool_)
     with pytest.raises(ValueError, match="graph form 'sparse'; expected auto, dense, banded, segments"):
-        speaker_graph(jnp.ones((1, 4, 1), jnp.bool_), zeros, zeros, past=2, future=2, form="sparse")
+        speaker_graph(mask[..., None], Rows(mask, zeros, zeros), past=2, future=2, form="sparse")
 
 
 def test_relations_have_one_name_each():
@@ -151,3 +152,13 @@ def test_drop_edge_removes_its_share_and_adds_none():
     graph = drop_edge(jax.random.key(0), Dense(jnp.zeros(there.shape, jnp.int32), there), rate=0.2)
     assert not (graph.mask & ~there).any()
     np.testing.assert_allclose(graph.mask.sum() / there.sum(), 0.8, atol=0.02)
+
+
+@pytest.mark.parametrize(("past", "future", "streams", "bins"), CASES)
+def test_all_forms_lose_the_same_edges(past, future, streams, bins):
+    given = random_dialogues(streams)
+    graphs = [speaker_graph(*given, past=past, future=future, distance_bins=bins, form=form) for form in FORMS]
+    whole = set(edges_of(graphs[0], given[0].shape))
+    left = [set(edges_of(drop_edge(jax.random.key(3), graph, rate=0.4), given[0].shape)) for graph in graphs]
+    assert left[0] == left[1] == left[2]
+    assert left[0] < whole or not whole

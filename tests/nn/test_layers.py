@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import tiny
 
-from jmer.graph import Segments, gfpush, relation_names, speaker_graph
-from jmer.nn import augment
-from jmer.nn.encoder import Attention, Block, CoAttention, dialogue_pairs
+from jmer.base.options import fields
+from jmer.base.types import Rows
+from jmer.graph import FORMS, Segments, gfpush, relation_names, speaker_graph
+from jmer.nn import mixing, options
+from jmer.nn import speaker_graph as graph_slot
+from jmer.nn.attention import Attention, Block, CoAttention, dialogue_pairs
 from jmer.nn.fusion import GatedFusion, LateFusion, drop_modality
 from jmer.nn.graph_layers import GRNN, GFPush
 from jmer.nn.model import merge_specialist
+from jmer.nn.options import EncoderOptions, FusionOptions, GFPushOptions, GraphOptions
 
 
 def sigmoid(x):
@@ -45,15 +49,15 @@ def graph():
     mask = jnp.array(np.arange(6) < np.array([6, 4, 1])[:, None])
     speaker = jnp.where(mask, jnp.array(rng.integers(2, size=(3, 6)), jnp.int32), -1)
     nodes = jnp.array(rng.normal(size=(3, 6, 1, 4)), jnp.float32)
-    given = mask[..., None], jnp.zeros_like(speaker), speaker
-    return speaker_graph(*given, past=2, future=3, form="segments"), nodes
+    rows = Rows(mask=mask, dialogue=jnp.zeros_like(speaker), speaker=speaker)
+    return speaker_graph(mask[..., None], rows, past=2, future=3, form="segments"), nodes
 
 
 @pytest.mark.parametrize("bases", [0, 2])
 def test_grnn_equals_its_equations(graph, bases):
     relations = len(relation_names())
     edges, nodes = graph
-    out, p = run(GRNN(4, relations, bases, updates=2), edges, nodes)
+    out, p = run(GRNN(options=GraphOptions(bases=bases), features=4, relations=relations), edges, nodes)
     w = np.einsum("rk,kdf->rdf", p["coefficients"], p["bases"]) if bases else p["w"]
     assert isinstance(edges, Segments)
     x, columns = np.asarray(nodes, np.float64).reshape(18, 4), (edges.senders, edges.receivers, edges.relation)
@@ -77,15 +81,21 @@ def test_grnn_equals_its_equations(graph, bases):
 def test_gfpush_layer_mixes_by_the_library_function():
     rng = np.random.default_rng(6)
     nodes, present = rng.normal(size=(2, 6, 1, 4)), np.arange(6) < np.array([6, 4])[:, None]
-    zeros = jnp.zeros((2, 6), jnp.int32)
-    layer = GFPush(5, order=3, alpha=0.3, rmax=0.05, top_k=3, scheme="ppr")
-    edges = speaker_graph(jnp.array(present)[..., None], zeros, zeros, past=2, future=2, form="dense")
+    given = GraphOptions(gfpush=GFPushOptions(order=3, alpha=0.3, rmax=0.05, top_k=3))
+    layer = GFPush(options=given, features=5, relations=4)
+    edges = speaker_graph(jnp.array(present)[..., None], one_speaker(present), past=2, future=2, form="dense")
     out, p = run(layer, edges, jnp.array(nodes, jnp.float32))
     distance = np.abs(np.arange(6)[:, None] - np.arange(6))
     for b, n in enumerate((6, 4)):
         joined = ((distance > 0) & (distance <= 2))[:n, :n].astype(np.float32)
         weights = np.asarray(gfpush(joined, order=3, alpha=0.3, rmax=0.05, top_k=3))
         np.testing.assert_allclose(out[b, :n, 0], dense(weights @ nodes[b, :n, 0], p["out"]), atol=1e-5)
+
+
+def one_speaker(mask):
+    """Rows of one dialogue each, in which one person speaks."""
+    zeros = jnp.zeros(mask.shape, jnp.int32)
+    return Rows(mask=jnp.array(mask), dialogue=zeros, speaker=zeros)
 
 
 def rotated(x, position):
@@ -100,9 +110,9 @@ def test_attention_equals_its_equations(causal):
     rng = np.random.default_rng(2)
     x = rng.normal(size=(2, 5, 8))
     mask, speaker = np.arange(5) < np.array([5, 3])[:, None], rng.integers(2, size=(2, 5))
-    pairs = dialogue_pairs(jnp.array(mask), jnp.zeros((2, 5), jnp.int32), jnp.array(speaker), causal=causal)
+    pairs = dialogue_pairs(one_speaker(mask)._replace(speaker=jnp.array(speaker)), causal=causal)
     given = jnp.array(x, jnp.float32)
-    out, p = run(Attention(heads=2), given, given, *pairs)
+    out, p = run(Attention(options=EncoderOptions(heads=2)), given, given, pairs)
     for b, i in zip(*np.nonzero(mask), strict=True):
         allowed = [j for j in range(5) if mask[b, j] and (j <= i or not causal)]
         heads = []
@@ -127,20 +137,19 @@ def test_attention_looks_at_distance_not_at_place():
     outs = []
     for features, valid in ((x, mask), later):
         given = jnp.array(features, jnp.float32)
-        zeros = jnp.zeros(valid.shape, jnp.int32)
-        pairs = dialogue_pairs(jnp.array(valid), zeros, zeros, causal=False)
-        outs.append(run(Attention(heads=2), given, given, *pairs)[0])
+        pairs = dialogue_pairs(one_speaker(valid), causal=False)
+        outs.append(run(Attention(options=EncoderOptions(heads=2)), given, given, pairs)[0])
     np.testing.assert_allclose(outs[1][:, 3:], outs[0], atol=1e-5)
 
 
 def test_co_attention_asks_the_other_modalities_only_where_they_are():
     rng = np.random.default_rng(4)
     x = jnp.array(rng.normal(size=(1, 4, 3, 8)), jnp.float32)
-    mask, speaker = jnp.ones((1, 4), jnp.bool_), jnp.zeros((1, 4), jnp.int32)
+    rows, layer = one_speaker(np.ones((1, 4), np.bool_)), CoAttention(options=EncoderOptions(heads=2))
     present = jnp.ones((1, 4, 3), jnp.bool_).at[0, 1, 2].set(False)
 
     def outputs(x, present):
-        return run(CoAttention(2, False, 0.0), x, present, mask, speaker, speaker, None)[0]
+        return run(layer, x, present, rows)[0]
 
     base = outputs(x, present)
     absent = outputs(x.at[0, 1, 2].multiply(-3.0), present)  # nobody asks there, but it asks itself
@@ -154,9 +163,9 @@ def test_co_attention_asks_the_other_modalities_only_where_they_are():
 
 
 def test_a_transformer_block_with_zero_weights_is_the_identity():
-    x, mask, number = jnp.arange(24.0).reshape(1, 3, 8), jnp.ones((1, 3), jnp.bool_), jnp.zeros((1, 3), jnp.int32)
-    given = x, None, *dialogue_pairs(mask, number, number, causal=False), None
-    layer = Block(2, feed_forward=True, dropout=0.0)
+    x, rows = jnp.arange(24.0).reshape(1, 3, 8), one_speaker(np.ones((1, 3), np.bool_))
+    given = x, None, dialogue_pairs(rows, causal=False)
+    layer = Block(options=EncoderOptions(heads=2), feed_forward=True)
     params = jax.eval_shape(lambda: layer.init(jax.random.key(0), *given))
     zeros = jax.tree.map(lambda p: jnp.zeros(p.shape), params)
     np.testing.assert_array_equal(tiny.apply(layer, zeros, *given), x)
@@ -166,7 +175,7 @@ def test_gates_sum_to_one_over_the_present_modalities_and_mix_the_candidates():
     rng = np.random.default_rng(2)
     encoded = jnp.array(rng.normal(size=(1, 4, 3, 5)), jnp.float32)
     present = jnp.array([[[1, 1, 1], [0, 1, 1], [0, 0, 1], [0, 0, 0]]], jnp.bool_)
-    (fused, gates), params = run(GatedFusion(), encoded, present)
+    (fused, gates), params = run(GatedFusion(options=FusionOptions()), encoded, present)
     np.testing.assert_allclose(gates.sum(-1), [[1, 1, 1, 0]], atol=1e-6)
     assert (gates[~present] == 0).all()
     x = np.where(np.asarray(present)[..., None], np.asarray(encoded, np.float64), 0)
@@ -203,7 +212,7 @@ def test_mixup_stays_within_class_and_modality():
     x = np.zeros((2, 5, 3), np.float32)  # a corner of its own for each class, another for what must not be mixed in
     x[..., 0], x[..., 1], x[..., 2] = label == 0, label == 1, label == 2
     x[~present] = 100
-    mix = functools.partial(augment.mixup, alpha=0.5)
+    mix = functools.partial(mixing.mixup, alpha=0.5)
     mixed = jax.jit(mix)(jax.random.key(0), x, present, jnp.array(label, jnp.int32))
     np.testing.assert_allclose(mixed, x, atol=1e-5)
     spread = x + np.random.default_rng(0).normal(size=x.shape).astype(np.float32)
@@ -213,9 +222,25 @@ def test_mixup_stays_within_class_and_modality():
     assert not moved[(label == 2) | (label < 0) | ~present].any()
 
 
+def test_mixup_never_takes_the_utterance_itself():
+    """Of two utterances of a class, each is mixed with the other; an utterance that is alone keeps its features."""
+    label, present = jnp.array([[0, 0, 1, -1]], jnp.int32), jnp.ones((1, 4), jnp.bool_)
+    x = jnp.array([[[1.0], [-1.0], [5.0], [7.0]]])
+    mix = functools.partial(mixing.mixup, alpha=5.0)  # shares near 1/2
+    mixed = jax.vmap(lambda key: mix(key, x, present, label))(jax.random.split(jax.random.key(0), 200))
+    assert (np.abs(mixed[:, 0, :2, 0]) < 0.999).all()
+    np.testing.assert_array_equal(mixed[:, 0, 2:, 0], np.broadcast_to([5.0, 7.0], (200, 2)))
+
+
+def test_every_choice_of_the_options_has_code():
+    assert set(options.GRAPH_LAYERS) == set(graph_slot.LAYERS)
+    form = next(field for name, _, field in fields(GraphOptions()) if name == "graph_form")
+    assert form.choices == ("auto", *FORMS)
+
+
 def test_noise_has_the_scale():
     x = jnp.full((4, 500, 3), 2.0)
-    noisy = np.asarray(augment.noise(jax.random.key(0), x, scale=0.3))
+    noisy = np.asarray(mixing.noise(jax.random.key(0), x, scale=0.3))
     assert noisy.mean() == pytest.approx(2.0, abs=0.02)
     assert noisy.std() == pytest.approx(0.3, abs=0.02)
 

@@ -8,33 +8,35 @@ import numpy as np
 import tiny
 
 from jmer.base.labels import SENTIMENTS
-from jmer.nn.speaker_graph import GraphOptions
-from jmer.training.losses import classification_loss
+from jmer.nn.options import ContrastiveOptions
+from jmer.training.losses import classification_loss, consistency_loss, contrastive_loss
 from jmer.training.objective import Objective, specialist_labels
+from jmer.training.options import ConsistencyOptions, ObjectiveOptions
 
 SEQUENCES = {"audio": (6, tiny.SEQUENCE_DIMS["audio"])}
+AUXILIARY = {"sentiment": 0.5, "specialist": "glad", "contrastive": ContrastiveOptions(weight=0.5)}
 DATA = tiny.batch(tiny.dialogues([6, 3, 5]), sequences=SEQUENCES)
 
 
 def random_variables(model):
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), DATA, train=False))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), DATA))
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda p: jnp.array(rng.normal(size=p.shape) * 0.4, jnp.float32), shapes)
 
 
 def test_who_speaks_matters_to_the_graph_and_to_the_transformer():
-    for options in ({}, {"graph": None, "encoder": "transformer"}):
+    for options in ({}, {"graph": "none", "encoder": "transformer"}):
         model = tiny.model(**options)
         variables = random_variables(model)
-        apply = jax.jit(lambda data, m=model, v=variables: tiny.apply(m, v, data, train=False).logits)
+        apply = jax.jit(lambda data, m=model, v=variables: tiny.apply(m, v, data).logits)
         merged = tiny.batch([replace(d, speakers=("one",) * len(d)) for d in tiny.dialogues([6, 3, 5])])
         assert np.abs(apply(merged) - apply(DATA)).max() > 1e-3
 
 
 def test_frames_are_standardised_by_their_own_statistics():
-    model = tiny.model(sequence_dims=(("audio", 3),), encoder="none", graph=None)
+    model = tiny.model(sequence_dims={"audio": 3}, encoder="none", graph="none")
     variables = random_variables(model)
-    apply = jax.jit(lambda stats, data: tiny.apply(model, variables | {"stats": stats}, data, train=False).logits)
+    apply = jax.jit(lambda stats, data: tiny.apply(model, variables | {"stats": stats}, data).logits)
     mean, scale = (variables["stats"][f"audio_sequence_{name}"] for name in ("mean", "scale"))
     moved = DATA._replace(sequences={"audio": DATA.sequences["audio"] * np.float16(2) + np.float16(1)})
     along = variables["stats"] | {"audio_sequence_mean": 2 * mean + 1, "audio_sequence_scale": scale / 2}
@@ -46,24 +48,20 @@ def test_frames_are_standardised_by_their_own_statistics():
 def test_every_parameter_of_every_part_learns_and_gradients_are_finite():
     """In training, with every part and rate on, NaN under the masks, and all losses."""
     model = tiny.model(
-        dims=(("text", 6), ("audio", 5)), sequence_dims=(("audio", 3),), fusion="hybrid", co_attention=True,
-        graph_nodes="modality",
-        learn_graph_weight=True, sentiment=True, specialist=(1,), embedding=True, prototypes=True, modality_dropout=0.1,
-        feature_noise=0.1, mixup=0.3, encoder="bigru_attention",
-        graph=GraphOptions(layers=("rgcn", "gat"), heads=2, drop_node=0.1, drop_edge=0.1),
+        dims={"text": 6, "audio": 5}, sequence_dims={"audio": 3}, fusion="hybrid", co_attention=True,
+        graph_nodes="modality", learn_graph_weight=True, modality_dropout=0.1, feature_noise=0.1, mixup=0.3,
+        encoder="bigru_attention", drop_node=0.1, drop_edge=0.1, **AUXILIARY,
     )  # fmt: skip
-    objective = Objective(
-        specialist=(1,), specialist_weight=0.5, sentiment_weight=0.5, contrastive_weight=0.5, augmentations=2,
-        consistency_weight=1.0,
-    )  # fmt: skip
+    options = ObjectiveOptions(consistency=ConsistencyOptions(passes=2), **AUXILIARY)
+    objective = Objective(options=options, counts=(5, 3, 4), specialist=model.specialist_classes)
     variables = random_variables(model)
     nan = {m: np.where(DATA.present[m][..., None], x, np.nan) for m, x in DATA.features.items()}
-    frames = {m: np.where(DATA.frames[m][..., None], x, np.float16(np.nan)) for m, x in DATA.sequences.items()}
+    frames = {m: np.where(DATA.frame_mask[m][..., None], x, np.float16(np.nan)) for m, x in DATA.sequences.items()}
 
     def loss(params):
         def forward(key):
             data, rngs = DATA._replace(features=nan, sequences=frames), {"dropout": key}
-            return tiny.apply(model, variables | {"params": params}, data, train=True, rngs=rngs)
+            return tiny.apply(model, variables | {"params": params}, data, rngs=rngs)
 
         return objective(jax.vmap(forward)(jax.random.split(jax.random.key(1))), DATA)
 
@@ -77,22 +75,46 @@ def test_every_parameter_of_every_part_learns_and_gradients_are_finite():
 
 
 def test_the_objective_is_the_sum_of_its_parts():
-    model = tiny.model(sentiment=True, specialist=(2, 0))
-    output = jax.jit(lambda: tiny.apply(model, random_variables(model), DATA, train=False))()
+    auxiliary = {
+        "sentiment": 0.7, "specialist": "cross,calm", "specialist_weight": 0.3,
+        "contrastive": ContrastiveOptions(weight=0.4, temperature=0.2),
+    }  # fmt: skip
+    model = tiny.model(**auxiliary)
+    output = jax.jit(lambda: tiny.apply(model, random_variables(model), DATA))()
     assert output.sentiment.shape[-1] == len(SENTIMENTS)
-    objective = Objective(
-        class_weights=(1.0, 2.0, 0.5), sentiment_weight=0.7, specialist=(2, 0), specialist_weight=0.3,
-        specialist_class_weights=(2.0, 1.0, 0.5),
+    options = ObjectiveOptions(
+        class_weights="inverse", focal_gamma=1.5, label_smoothing=0.1, logit_adjustment=0.8,
+        consistency=ConsistencyOptions(passes=2, weight=0.6, temperature=0.25, confidence=0.4), **auxiliary,
     )  # fmt: skip
+    counts = np.array([6, 2, 4])
+    objective = Objective(options=options, counts=(6, 2, 4), specialist=model.specialist_classes)
     rare = jnp.array([[{2: 0, 0: 1, 1: 2, -1: -1}[y] for y in row] for row in DATA.label.tolist()], jnp.int32)
-    np.testing.assert_array_equal(specialist_labels(jnp.array(DATA.label), (2, 0)), rare)
-    expected = (
-        classification_loss(output.logits, DATA.label, class_weights=(1.0, 2.0, 0.5))
-        + 0.3 * classification_loss(output.specialist, rare, class_weights=(2.0, 1.0, 0.5))
-        + 0.7 * classification_loss(output.sentiment, DATA.sentiment)
-    )
-    found = objective(jax.tree.map(lambda x: x[None], output), DATA)
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_array_equal(specialist_labels(jnp.array(DATA.label), model.specialist_classes), rare)
+    # 12 utterances; weights 12 / (3 n), and of the specialist's classes 4, 6 and 2 by the root.
+    root = np.array([4, 6, 2]) ** -0.5 * 12 / np.sqrt([4, 6, 2]).sum()
+    second = jax.tree.map(lambda x: x + 0.3 * jnp.sin(7 * x), output)._replace(prototypes=output.prototypes)
+    supervised = [
+        classification_loss(
+            each.logits, DATA.label, class_weights=(4 / counts).tolist(), focal_gamma=1.5, label_smoothing=0.1,
+            log_prior=(0.8 * np.log(counts / 12)).tolist(),
+        )
+        + 0.3 * classification_loss(each.specialist, rare, class_weights=root.tolist())
+        + 0.7 * classification_loss(each.sentiment, DATA.sentiment)
+        + 0.4 * contrastive_loss(each.embedding, DATA.label, temperature=0.2, prototypes=each.prototypes)
+        for each in (output, second)
+    ]  # fmt: skip
+    both = jax.tree.map(lambda a, b: jnp.stack([a, b]), output, second)
+    consistency = consistency_loss(both.logits, DATA.mask, temperature=0.25, confidence=0.4)
+    np.testing.assert_allclose(objective(both, DATA), np.mean(supervised) + 0.6 * consistency, rtol=1e-5)
+
+
+def test_without_its_options_the_objective_is_plain_cross_entropy():
+    model = tiny.model()
+    output = jax.tree.map(lambda x: x[None], jax.jit(lambda: tiny.apply(model, random_variables(model), DATA))())
+    objective = Objective(options=ObjectiveOptions(), counts=(6, 2, 4))
+    assert objective.class_weights is None
+    assert objective.log_prior is None
+    np.testing.assert_allclose(objective(output, DATA), classification_loss(output.logits[0], DATA.label), rtol=1e-6)
 
 
 def test_dropout_works_in_training_alone():
@@ -100,7 +122,7 @@ def test_dropout_works_in_training_alone():
     variables = random_variables(model)
 
     def logits(key):
-        return tiny.apply(model, variables, DATA, train=True, rngs={"dropout": key}).logits
+        return tiny.apply(model, variables, DATA, rngs={"dropout": key}).logits
 
     a, b = jax.jit(jax.vmap(logits))(jax.random.split(jax.random.key(0)))
     assert (a != b).any()
@@ -110,7 +132,7 @@ def test_a_dialogue_of_any_length():
     model = tiny.model()
     variables = random_variables(model)
     long = tiny.dialogues([200])
-    apply = jax.jit(lambda data: tiny.apply(model, variables, data, train=False).logits)
+    apply = jax.jit(lambda data: tiny.apply(model, variables, data).logits)
     a, b = (apply(tiny.batch(long, length=n))[0, :200] for n in (256, 200))
     assert np.isfinite(a).all()
     np.testing.assert_allclose(a, b, atol=1e-5)

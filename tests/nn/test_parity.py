@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import tiny
 
+from jmer.base.types import Rows
 from jmer.graph import Segments
 from jmer.nn.graph_layers import GAT, RGCN
+from jmer.nn.options import GraphOptions
 from jmer.nn.recurrent import GRU
 
 Arrays = Mapping[str, np.ndarray]
@@ -89,10 +91,10 @@ FEATURES = 6
 @pytest.mark.parametrize(
     ("name", "layer", "to_ours"),
     [
-        ("rgcn", RGCN(FEATURES, RELATIONS), rgcn_params),
-        ("rgcn_bases", RGCN(FEATURES, RELATIONS, num_bases=2), rgcn_params),
-        ("gat", GAT(FEATURES, heads=2), gat_params),
-        ("gat_relations", GAT(FEATURES, heads=2, num_relations=RELATIONS), gat_params),
+        ("rgcn", RGCN(options=GraphOptions(), features=FEATURES, relations=RELATIONS), rgcn_params),
+        ("rgcn_bases", RGCN(options=GraphOptions(bases=2), features=FEATURES, relations=RELATIONS), rgcn_params),
+        ("gat", GAT(options=GraphOptions(heads=2), features=FEATURES, relations=0), gat_params),
+        ("gat_relations", GAT(options=GraphOptions(heads=2), features=FEATURES, relations=RELATIONS), gat_params),
     ],
 )
 def test_graph_layer_equals_pytorch_geometric(fixtures, name, layer, to_ours):
@@ -119,5 +121,6 @@ def test_gru_equals_pytorch_on_packed_sequences(fixtures, name, bidirectional):
     case = under(fixtures, f"{name}/")
     u = case["x"].shape[1]
     mask = jnp.asarray(np.arange(u) < case["lengths"][:, None])
-    layer = GRU(case["out"].shape[-1] // (1 + bidirectional), bidirectional=bidirectional)
-    check(case, gru_params, layer, lambda x: (x, mask, jnp.zeros(mask.shape, jnp.int32)))
+    layer = GRU(hidden=case["out"].shape[-1] // (1 + bidirectional), bidirectional=bidirectional)
+    zeros = jnp.zeros(mask.shape, jnp.int32)
+    check(case, gru_params, layer, lambda x: (x, Rows(mask=mask, dialogue=zeros, speaker=zeros)))

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import tiny
 
+from jmer.nn.options import LayerOptions
 from jmer.nn.pooling import AttentionPooling
 
 B, U, T, D = 3, 4, 6, 5
-LAYER = AttentionPooling(hidden=8)
+LAYER = AttentionPooling(options=LayerOptions(hidden=8))
 
 
 @pytest.fixture(scope="module")

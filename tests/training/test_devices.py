@@ -28,6 +28,7 @@ from jmer.training import feed, steps
 from jmer.training.devices import Placement, put
 from jmer.training.objective import Objective
 from jmer.training.optim import make_optimizer
+from jmer.training.options import ObjectiveOptions, OptimizerOptions
 
 CHANCE = {"mixup": 0.3, "feature_noise": 0.2, "modality_dropout": 0.2}  # what draws at random, with the rest
 FULL = CHANCE | {"drop_edge": 0.2}
@@ -180,7 +181,8 @@ class Traced(Objective):
         return once(outputs, batch)
 
 
-once: Callable[..., Any] = chex.assert_max_traces(n=1)(lambda outputs, batch: Objective()(outputs, batch))
+PLAIN_LOSS = {"options": ObjectiveOptions(), "counts": (500, 500, 500)}
+once: Callable[..., Any] = chex.assert_max_traces(n=1)(lambda outputs, batch: Objective(**PLAIN_LOSS)(outputs, batch))
 
 
 @pytest.fixture(scope="module")
@@ -188,9 +190,9 @@ def train_on():
     """A function that trains so many epochs of 50 updates more; tracing the update again is an error."""
     dialogues, model = tiny.dialogues([4] * 400), tiny.model()
     plan = Plan([4] * 400, batch_utterances=32)
-    optimizer = make_optimizer(lr=1e-3, total_steps=10**5, warmup=0.0, weight_decay=0.0, clip_norm=1.0)
+    optimizer = make_optimizer(OptimizerOptions(epochs=2000, warmup=0.0, weight_decay=0.0), steps_per_epoch=50)
     placement = Placement(seeds=1, devices=1)
-    train_epoch = steps.make_train_epoch(model, optimizer, Traced(), placement)
+    train_epoch = steps.make_train_epoch(model, optimizer, Traced(**PLAIN_LOSS), placement)
     flat = flatten(dialogues, utterances=1600, dims=tiny.DIMS, sequences={})
     flat, stats = put((flat, steps.feature_stats(flat)), placement.everywhere)
     state = put(steps.init_state(model, optimizer, seeds=[0]), placement.state)

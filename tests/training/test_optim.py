@@ -4,6 +4,7 @@ import numpy as np
 import optax
 
 from jmer.training.optim import make_optimizer
+from jmer.training.options import OptimizerOptions
 
 
 def test_joined_it_is_plain_adamw_of_each_parameter():
@@ -15,7 +16,8 @@ def test_joined_it_is_plain_adamw_of_each_parameter():
     )
     params, grads = draw(1.0), [draw(scale) for scale in (0.1, 10.0, 1.0)]
     with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
-        ours = make_optimizer(lr=0.1, total_steps=10, warmup=0.2, weight_decay=0.3, clip_norm=2.0)
+        options = OptimizerOptions(lr=0.1, epochs=5, warmup=0.2, weight_decay=0.3, clip_norm=2.0)
+        ours = make_optimizer(options, steps_per_epoch=2)
         schedule = optax.warmup_cosine_decay_schedule(0.0, 0.1, 2, 10)
         mask = {"a": True, "b": False, "c": {"d": True, "e": False, "bias": False, "b_in": False}}
         plain = optax.chain(optax.clip_by_global_norm(2.0), optax.adamw(schedule, weight_decay=0.3, mask=mask))

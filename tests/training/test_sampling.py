@@ -6,7 +6,8 @@ import tiny
 
 from jmer.base.types import UNLABELLED, Features
 from jmer.dataset.plan import Plan
-from jmer.training.sampling import CLASS_WEIGHTS, class_counts, class_weights, dialogue_weights, expected_shares
+from jmer.training.options import CLASS_WEIGHTS
+from jmer.training.sampling import class_counts, class_weights, dialogue_weights, expected_shares
 
 
 def counts_of(dialogues: Sequence[Features], *, num_classes: int) -> np.ndarray:
