@@ -15,11 +15,11 @@ os.environ.setdefault(
 )
 
 import jax
+import jaxtyping
 import pytest
-from jaxtyping import install_import_hook
 
 # Shapes and types in signatures are checked at run time, over the whole test run.
-install_import_hook("jmer", "beartype.beartype")
+jaxtyping.install_import_hook("jmer", "type_checker.check")
 
 from jmer.base.paths import cache_root
 
@@ -56,3 +56,11 @@ def shared() -> Path:
     if not (folder / "datasets").is_dir():
         pytest.skip(f"needs the development data: no {folder} (set JMER_SHARED to where it is)")
     return folder
+
+
+@pytest.fixture
+def unchecked():
+    """Lets a test pass arguments of wrong types, as a user may, whose calls nothing checks at run time."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

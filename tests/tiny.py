@@ -6,6 +6,8 @@ from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jmer.base.types import UNLABELLED, Batch, Features
@@ -92,7 +94,8 @@ def batch(
             row, column = row + 1, 0
         index[row, column : column + n] = np.arange(end - n, end)
         column += n
-    return gather(flatten(dialogues, utterances=sum(lengths), dims=dims, sequences=sequences), index)
+    flat = flatten(dialogues, utterances=sum(lengths), dims=dims, sequences=sequences)
+    return jax.tree.map(jnp.asarray, gather(flat, index))
 
 
 def write_dataset(out: Path, **options) -> Path:

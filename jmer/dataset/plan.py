@@ -152,7 +152,7 @@ class Plan:
             if self.views:
                 start = start + self.lengths.sum() * rng.integers(self.views + 1, size=len(start))
             order = rng.permutation(layout.steps * layout.rows)
-            padding = self.lengths.sum() * (self.views + 1)
+            padding = int(self.lengths.sum()) * (self.views + 1)
             indices.append(_place(layout, start, row=order[layout.row], padding=padding))
         return indices
 

@@ -25,7 +25,13 @@ _EDGES_AT_ONCE = 2**20
 
 
 def gfpush(
-    adjacency: Any, *, order: int, alpha: float, rmax: float = 0.0, top_k: int | None = None, scheme: str = "ppr"
+    adjacency: Any,
+    *,
+    order: int,
+    alpha: float | jax.Array,
+    rmax: float | jax.Array = 0.0,
+    top_k: int | None = None,
+    scheme: str = "ppr",
 ) -> Any:
     """Returns `[V, V]` the weights with which each node (row) takes from all nodes; see the module's docstring.
 

@@ -97,6 +97,7 @@ class Model(nn.Module):
 
     @nn.compact
     def __call__(self, batch: Batch) -> Output:
+        batch = jax.tree.map(jnp.asarray, batch)
         o, rows = self.options, batch.rows
         x, present = self._inputs(batch)
         if o.fusion in ("early", "hybrid"):

@@ -11,6 +11,7 @@ import pytest
 import scipy.sparse as sp
 
 from jmer.graph import gfpush as gfpush_function
+from jmer.graph import push
 from jmer.graph.push import _push, gfpush, propagation
 
 SIZE = 60  # of the largest random graph; dense ones are padded to it, so that they compile once
@@ -185,10 +186,9 @@ def test_groups_of_sources_change_nothing(monkeypatch):
     kinds = {"order": 6, "alpha": 0.2, "rmax": 1e-4, "top_k": 30}
     sources = np.random.default_rng(3).permutation(400)[:300]
     rows, touched = _push(graph, sources, **kinds)
-    module, groups = gfpush.__globals__, []  # the package's name gfpush is the function
-    cut = module["_largest"]
-    monkeypatch.setitem(module, "_largest", lambda rows, count: groups.append(rows.shape[0]) or cut(rows, count))
-    monkeypatch.setitem(module, "_EDGES_AT_ONCE", 1)
+    groups, cut = [], push._largest
+    monkeypatch.setattr(push, "_largest", lambda rows, count: groups.append(rows.shape[0]) or cut(rows, count))
+    monkeypatch.setattr(push, "_EDGES_AT_ONCE", 1)
     split, again = _push(graph, sources, **kinds)
     assert sum(groups) == 300
     # No step of a group touches more than the graph's own edges, and a source touches the most at its last step.
@@ -282,7 +282,7 @@ def test_dtypes_and_transformations():
         ({"scheme": "heat"}, "scheme: expected ppr, avg or single, got 'heat'"),
     ],
 )
-def test_arguments_out_of_range_are_refused(change, message):
+def test_arguments_out_of_range_are_refused(change, message, unchecked):
     for graph in (np.zeros((2, 2)), sp.csr_array((2, 2))):
         with pytest.raises(ValueError, match=message):
             gfpush(graph, **{"order": 2, "alpha": 0.5} | change)
