@@ -22,8 +22,10 @@ import numpy as np
 from synthetic import MIB, machine, seconds_of, write
 
 from jmer.base import cli
+from jmer.base.types import Rows
 from jmer.graph import FORMS, speaker_graph
-from jmer.nn.speaker_graph import GraphOptions, SpeakerGraph
+from jmer.nn.options import GraphOptions
+from jmer.nn.speaker_graph import SpeakerGraph
 
 UTTERANCES = 1024
 WIDTHS = (8, 24, 32, 64, 128, 256, 512, 1024)
@@ -75,12 +77,13 @@ def measure(shape: Shape, *, budget: float) -> dict[str, Any]:
     b, u, m = max(1, UTTERANCES // shape.width), shape.width, shape.streams
     rng = np.random.default_rng(0)
     x = jnp.array(rng.standard_normal((1, b, u, m, shape.hidden), np.float32))
-    present, dialogue = jnp.ones((1, b, u, m), jnp.bool_), jnp.zeros((1, b, u), jnp.int32)
-    nodes = (present, dialogue, jnp.array(rng.integers(3, size=(1, b, u)), jnp.int32))
+    mask, dialogue = jnp.ones((1, b, u), jnp.bool_), jnp.zeros((1, b, u), jnp.int32)
+    rows = Rows(mask=mask, dialogue=dialogue, speaker=jnp.array(rng.integers(3, size=(1, b, u)), jnp.int32))
+    nodes = (jnp.ones((1, b, u, m), jnp.bool_), rows)
     programs = {form: compiled(shape, form, x, nodes) for form in shape.forms()}
     auto = jax.eval_shape(
         lambda *nodes: speaker_graph(*nodes, past=shape.window, future=shape.window, form="auto"),
-        *(a[0] for a in nodes),
+        *jax.tree.map(lambda a: a[0], nodes),
     )
     seconds = seconds_of({form: program for form, (program, _) in programs.items()}, budget=budget)
     return {
@@ -92,18 +95,20 @@ def measure(shape: Shape, *, budget: float) -> dict[str, Any]:
     }
 
 
-def compiled(shape: Shape, form: str, x: jax.Array, nodes: tuple[jax.Array, ...]) -> tuple[Any, int]:
+def compiled(shape: Shape, form: str, x: jax.Array, nodes: tuple[jax.Array, Rows]) -> tuple[Any, int]:
     """Returns a call without arguments, and the bytes that it needs for a while."""
-    options = GraphOptions(past=shape.window, future=shape.window, distance_bins=(5,), heads=shape.heads, form=form)
-    module = SpeakerGraph(options)
+    options = GraphOptions(
+        past=shape.window, future=shape.window, distance_bins="5", heads=shape.heads, graph_form=form
+    )
+    module = SpeakerGraph(options=options)
 
-    def loss(params: Any, x: jax.Array, *nodes: jax.Array) -> jax.Array:
-        out = module.apply(params, x, *nodes, None)
+    def loss(params: Any, x: jax.Array, *nodes: Any) -> jax.Array:
+        out = module.apply(params, x, *nodes)
         assert isinstance(out, jax.Array)
         return jnp.square(out).sum()
 
-    few = [a[0, :1, :4] for a in (x, *nodes)]
-    params = jax.tree.map(lambda p: p[None], module.init(jax.random.key(0), *few, None))
+    few = jax.tree.map(lambda a: a[0, :1, :4], (x, *nodes))
+    params = jax.tree.map(lambda p: p[None], module.init(jax.random.key(0), *few))
     program = jax.jit(jax.vmap(jax.grad(loss, argnums=(0, 1)))).lower(params, x, *nodes).compile()
     memory = program.memory_analysis()
     assert memory is not None

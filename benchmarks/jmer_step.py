@@ -14,25 +14,28 @@ import numpy as np
 from step_worker import read_corpus, seconds, serve
 
 from jmer.base.types import MODALITIES, UNLABELLED, Features
-from jmer.config import Config, base
 from jmer.dataset.flat import flatten
 from jmer.dataset.plan import Plan, evaluation_plan
+from jmer.nn.model import Model
 from jmer.runs import directory
 from jmer.runs.predictor import BATCH_UTTERANCES, predict_features
 from jmer.training import steps
 from jmer.training.devices import Placement, put, share_cores
+from jmer.training.objective import Objective
 from jmer.training.optim import make_optimizer
+from jmer.training.options import TrainOptions
 
 LABELS = tuple("abcdefg")
 
 
-def config_of(settings: dict[str, Any]) -> Config:
-    config = base()
-    config.hidden, config.heads, config.distance_bins = settings["hidden"], settings["heads"], "5"
-    config.focal_gamma, config.dropout, config.drop_node = 2.0, 0.0, 0.0  # PyTorch's side drops nothing
-    if "precision" in settings:
-        config.precision = settings["precision"]
-    return config
+# The schedule is so long that the learning rate stays at its peak.
+STEADY = {"epochs": 1000, "warmup": 0.0}
+
+
+def options_of(settings: dict[str, Any]) -> TrainOptions:
+    """The options of a model that drops nothing, as PyTorch's side does."""
+    given = {name: settings[name] for name in ("hidden", "heads", "precision") if name in settings}
+    return TrainOptions(distance_bins="5", focal_gamma=2.0, dropout=0.0, drop_node=0.0, **STEADY, **given)
 
 
 def features(file: dict[str, np.ndarray]) -> list[Features]:
@@ -70,15 +73,15 @@ class Side:
         directory.keep_compiled()
         share_cores(settings["seeds"])
         file, self.given = read_corpus(path)
-        self.seeds, self.config = tuple(range(settings["seeds"])), config_of(settings)
+        self.seeds, self.options = tuple(range(settings["seeds"])), options_of(settings)
         self.dims: dict[str, int] = dict.fromkeys(MODALITIES, file["x"].shape[2])
         self.dialogues = features(file)
         lengths = [len(d) for d in self.dialogues]
         self.plan = Plan(lengths, batch_utterances=settings["batch_utterances"])
-        self.model = directory.make_model(self.config, dims=self.dims, sequence_dims={}, labels=LABELS)
-        counts = np.bincount(file["label"][:-1], minlength=len(LABELS))
-        objective = directory.make_objective(self.config, self.model, counts)
-        self.optimizer = make_optimizer(lr=1e-3, total_steps=10**6, warmup=0.0, weight_decay=0.01, clip_norm=1.0)
+        self.model = Model(options=self.options, dims=tuple(self.dims.items()), sequence_dims=(), labels=LABELS)
+        counts = np.bincount(file["label"][:-1], minlength=len(LABELS)).tolist()
+        objective = Objective(options=self.options, counts=tuple(counts))
+        self.optimizer = make_optimizer(self.options, steps_per_epoch=1000)
         self.placement = Placement(seeds=len(self.seeds))
         self.train_epoch = steps.make_train_epoch(self.model, self.optimizer, objective, self.placement)
         plain = {"mean": 0.0, "scale": 1.0}  # PyTorch's side does not standardise
@@ -99,7 +102,9 @@ class Side:
             for folder in folders:
                 node = node.setdefault(folder, {})
             node[name] = value[None]
-        exact = dataclasses.replace(self._run(params), model=self.model.clone(precision="float32"))
+        exact = dataclasses.replace(
+            self._run(params), model=self.model.clone(options=dataclasses.replace(self.options, precision="float32"))
+        )
         found = predict_features(exact, [self.dialogues[i] for i in dialogues])
         return {"logits": np.log(np.concatenate([probs[0] for probs, _ in found])).tolist()}
 
@@ -173,7 +178,7 @@ class Side:
         """A run as jmer.train leaves it and `directory.load` opens it, but for what only describes it."""
         return directory.Run(
             workdir=Path(),
-            config=self.config,
+            options=self.options,
             labels=LABELS,
             modalities={m: {"dim": d} for m, d in self.dims.items()},
             model=self.model,

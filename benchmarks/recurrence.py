@@ -29,6 +29,7 @@ from step_worker import Worker
 from synthetic import machine, seconds_of, spread, write
 
 from jmer.base import cli
+from jmer.base.types import Rows
 from jmer.nn import recurrent
 
 
@@ -75,7 +76,8 @@ def main(argv: Sequence[str]) -> int:
 def jmers(shape: Shape) -> Callable[[], Any]:
     module = recurrent.GRU(hidden=shape.hidden, bidirectional=True)
     mask = jnp.ones((shape.rows, shape.steps), jnp.bool_)
-    return compiled(shape, module, mask, jnp.zeros_like(mask, jnp.int32))
+    zeros = jnp.zeros_like(mask, jnp.int32)
+    return compiled(shape, module, Rows(mask=mask, dialogue=zeros, speaker=zeros))
 
 
 def differentiated(shape: Shape) -> Callable[[], Any]:
@@ -91,7 +93,7 @@ def flaxs(shape: Shape) -> Callable[[], Any]:
 WAYS = {"jmer": jmers, "differentiated": differentiated, "flax": flaxs}
 
 
-def compiled(shape: Shape, module: nn.Module, *inputs: jax.Array) -> Callable[[], Any]:
+def compiled(shape: Shape, module: nn.Module, *inputs: Any) -> Callable[[], Any]:
     """A call of the module's gradients, of every modality."""
     x = jnp.asarray(np.random.default_rng(0).standard_normal(shape[:4]), jnp.float32)
     keys = jax.random.split(jax.random.key(0), shape.modalities)

@@ -22,6 +22,7 @@ MFLOP an utterance in rows of 24 (1.18 input, 1.18 + 0.59 GRU, 0.39 + 1.18 fusio
 1.90 GFLOP a batch of 312, the same.
 """
 
+import dataclasses
 import functools
 import math
 import statistics
@@ -36,14 +37,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 from jax.interpreters.partial_eval import dce_jaxpr
-from jmer_step import config_of
 from synthetic import dialogues, lengths_like_meld, machine, seconds_of, spread, training, write
 
 from jmer.base import cli
-from jmer.config import Config
 from jmer.dataset.plan import evaluation_plan
 from jmer.training import steps
 from jmer.training.devices import share_cores
+from jmer.training.options import TrainOptions
 
 DIM, BATCH_UTTERANCES = 768, 312
 MODEL = {"hidden": 256, "heads": 8}
@@ -94,7 +94,7 @@ def count(corpus: Sequence[Any]) -> dict[str, tuple[dict[str, float], float]]:
 
     Counted on one seed and device, whose program has no loop over seeds.
     """
-    model, plan, train_epoch, state, stats, feed, _ = training(corpus, step_config(devices=1), seeds=(0,))
+    model, plan, train_epoch, state, stats, feed, _ = training(corpus, step_options(devices=1), seeds=(0,))
     ((flat, index),) = feed.pieces(plan.epoch(0, seeds=(0,)))  # [J, S, B, U]
     ((_, eval_index),) = feed.pieces(eval_plan(corpus))
     parameters = 4 * sum(x.size for x in jax.tree.leaves(state.params))
@@ -110,8 +110,8 @@ def measure(
     corpus: Sequence[Any], counts: Mapping[str, tuple[Mapping[str, float], float]], seeds: int, *, repeats: int
 ) -> list[dict[str, Any]]:
     """A row of training and one of evaluation."""
-    config = step_config(devices=1 if seeds == 1 else 0)  # as jmer.train would; `main` has made devices for SEEDS
-    model, plan, train_epoch, state, stats, feed, _ = training(corpus, config, seeds=range(seeds))
+    options = step_options(devices=1 if seeds == 1 else 0)  # as jmer.train would; `main` has made devices for SEEDS
+    model, plan, train_epoch, state, stats, feed, _ = training(corpus, options, seeds=range(seeds))
     ((flat, index),) = feed.pieces(plan.epoch(0, seeds=range(seeds)))
     ((_, eval_index),) = feed.pieces(eval_plan(corpus))
     confusion = functools.partial(steps.confusion, model)
@@ -135,10 +135,8 @@ def measure(
     return rows
 
 
-def step_config(*, devices: int) -> Config:
-    config = config_of(MODEL)
-    config.batch_utterances, config.devices = BATCH_UTTERANCES, devices
-    return config
+def step_options(*, devices: int) -> TrainOptions:
+    return dataclasses.replace(options_of(MODEL), batch_utterances=BATCH_UTTERANCES, devices=devices)
 
 
 def eval_plan(corpus: Sequence[Any]) -> list[np.ndarray]:

@@ -26,11 +26,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+from jmer_step import STEADY
 from synthetic import MIB, dialogues, exponent, in_process, lengths_like_meld, machine, peak_memory, training, write
 
 from jmer.base import cli
-from jmer.config import base
 from jmer.training.devices import share_cores
+from jmer.training.options import TrainOptions
 
 DIM, HIDDEN = 64, 64
 
@@ -108,18 +109,18 @@ def measure(
     corpus = dialogues(lengths_like_meld(lengths) if isinstance(lengths, int) else lengths, dim=DIM)
     result: dict[str, Any] = {"dialogues": len(corpus), "utterances": sum(map(len, corpus))}
     for name, changes in variants.items():
-        config = base()
-        config.update({"hidden": HIDDEN, "batch_utterances": batch_utterances, "devices": devices, **changes})
+        fixed = {"hidden": HIDDEN, "batch_utterances": batch_utterances, "devices": devices, **STEADY}
+        options = TrainOptions(**fixed, **changes)
         jax.clear_caches()
-        result[name] = measured = epochs(corpus, config, seeds=tuple(range(seeds)), repeats=repeats)
+        result[name] = measured = epochs(corpus, options, seeds=tuple(range(seeds)), repeats=repeats)
         result.setdefault("memory", peak_memory() - imports)
         result["steps"] = measured.pop("steps")
     return result
 
 
-def epochs(corpus: Sequence[Any], config: Any, *, seeds: Sequence[int], repeats: int) -> dict[str, Any]:
+def epochs(corpus: Sequence[Any], options: TrainOptions, *, seeds: Sequence[int], repeats: int) -> dict[str, Any]:
     """Seconds of every part, `index` and `epoch` as medians, and `temp` in MiB."""
-    _, plan, train_epoch, state, stats, feed, seconds = training(corpus, config, seeds=seeds)
+    _, plan, train_epoch, state, stats, feed, seconds = training(corpus, options, seeds=seeds)
     programs: dict[tuple[int, ...], Any] = {}
     index_seconds, epoch_seconds, compiling = [], [], 0.0
     for utterances, index in feed.pieces(plan.epoch(0, seeds=seeds)):

@@ -29,14 +29,14 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jmer_step import LABELS, config_of
+from jmer_step import LABELS, options_of
 from step_report import about, report
 from step_worker import Worker
 
 from jmer.base import cli, files
 from jmer.base.errors import UserError
 from jmer.base.types import MODALITIES
-from jmer.runs import directory
+from jmer.nn.model import Model
 from jmer.training import steps
 
 BENCHMARKS = Path(__file__).parent
@@ -240,8 +240,8 @@ def write_corpus(out: Path, meld: Path, *, count: int | None) -> np.ndarray:
     x = rng.normal(size=(len(MODALITIES), n + 1, D)).astype(np.float32)
     x[:, -1] = 0
     dims: dict[str, int] = dict.fromkeys(MODALITIES, D)
-    config = config_of({"hidden": HIDDEN, "heads": HEADS})
-    model = directory.make_model(config, dims=dims, sequence_dims={}, labels=LABELS)
+    options = options_of({"hidden": HIDDEN, "heads": HEADS})
+    model = Model(options=options, dims=tuple(dims.items()), sequence_dims=(), labels=LABELS)
     params = jax.tree.map(lambda p: np.asarray(p[0]), steps.init_params(model, seeds=[0]))
     named = {
         "param/" + "/".join(key.key for key in path): value

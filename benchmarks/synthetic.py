@@ -16,15 +16,15 @@ import numpy as np
 from jmer_step import LABELS
 
 from jmer.base.types import MODALITIES, UNLABELLED, Features
-from jmer.config import Config
 from jmer.dataset.flat import flatten
 from jmer.dataset.plan import Plan
 from jmer.nn.model import Model
-from jmer.runs import directory
 from jmer.training import steps
 from jmer.training.devices import Placement, put
 from jmer.training.feed import Feed
+from jmer.training.objective import Objective
 from jmer.training.optim import make_optimizer
+from jmer.training.options import TrainOptions
 
 RESULTS = Path(__file__).parent / "results"
 MIB = 2**20
@@ -76,8 +76,8 @@ class Training(NamedTuple):
     seconds: dict[str, float]
 
 
-def training(corpus: Sequence[Features], config: Config, *, seeds: Sequence[int]) -> Training:
-    """What `jmer.train` sets up for a corpus, with the clock running."""
+def training(corpus: Sequence[Features], options: TrainOptions, *, seeds: Sequence[int]) -> Training:
+    """Sets up for a corpus what `jmer.train` sets up, with the clock running."""
     dims = {m: corpus[0].values[m].shape[1] for m in MODALITIES}
     seconds, start = {}, time.perf_counter()
 
@@ -85,17 +85,18 @@ def training(corpus: Sequence[Features], config: Config, *, seeds: Sequence[int]
         nonlocal start
         seconds[name], start = time.perf_counter() - start, time.perf_counter()
 
-    placement, lengths = Placement(seeds=len(seeds), devices=config.devices), [len(d) for d in corpus]
-    plan = Plan(lengths, batch_utterances=config.batch_utterances)
+    placement, lengths = Placement(seeds=len(seeds), devices=options.devices), [len(d) for d in corpus]
+    plan = Plan(lengths, batch_utterances=options.batch_utterances)
     lap("plan")
     flat = flatten(corpus, utterances=sum(lengths), dims=dims, sequences={})
-    feed = Feed(flat, placement, streamed=config.data_mode == "streamed")
+    feed = Feed(flat, placement, streamed=options.data_mode == "streamed")
     lap("flatten")
     stats = put(steps.feature_stats(flat), placement.everywhere)
     lap("statistics")
-    model = directory.make_model(config, dims=dims, sequence_dims={}, labels=LABELS)
-    objective = directory.make_objective(config, model, np.bincount(flat.label[:-1], minlength=len(LABELS)))
-    optimizer = make_optimizer(lr=1e-3, total_steps=10**6, warmup=0.0, weight_decay=0.01, clip_norm=1.0)
+    model = Model(options=options, dims=tuple(dims.items()), sequence_dims=(), labels=LABELS)
+    counts = np.bincount(flat.label[:-1], minlength=len(LABELS)).tolist()
+    objective = Objective(options=options, counts=tuple(counts))
+    optimizer = make_optimizer(options, steps_per_epoch=1000)
     train_epoch = steps.make_train_epoch(model, optimizer, objective, placement)
     state = put(steps.init_state(model, optimizer, seeds=seeds), placement.state)
     lap("init")
