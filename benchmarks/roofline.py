@@ -37,6 +37,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxprs_in_params
 from jax.interpreters.partial_eval import dce_jaxpr
+from jmer_step import options_of
 from synthetic import dialogues, lengths_like_meld, machine, seconds_of, spread, training, write
 
 from jmer.base import cli

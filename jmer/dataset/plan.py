@@ -32,16 +32,16 @@ class Layout(NamedTuple):
 
 
 def round_up(utterances: int) -> int:
-    """Returns the width of a row for a dialogue: 4, 8, 12, 16, 24, 32, 48, 64, 96, ... (no end)."""
+    """Returns the width of a row that holds so many utterances: 4, 8, 12, 16, 24, 32, 48, 64, 96, and so on."""
     step = 4 if utterances <= 16 else 2 ** ((utterances - 1).bit_length() - 2)
     return max(1, -(-utterances // step)) * step
 
 
 def layouts(lengths: Sequence[int] | np.ndarray, *, batch_utterances: int) -> list[Layout]:
-    """Lays dialogues of these lengths out in batches of about so many utterances.
+    """Returns packing patterns for dialogues of these lengths, in batches of about `batch_utterances`.
 
-    Up to 32 utterances they share one width; longer ones, up to 128, another, and so on by fours, so that one long
-    dialogue does not make all rows long. Rows are filled by best fit, the longest first.
+    Dialogues of up to 32 utterances share one width, those of up to 128 another, and so on by fours, so that one long
+    dialogue does not make all rows long. Rows are filled by best fit, longest dialogues first.
     """
     classes: dict[int, list[int]] = {}
     for length in map(int, lengths):
@@ -61,7 +61,7 @@ def layouts(lengths: Sequence[int] | np.ndarray, *, batch_utterances: int) -> li
 
 
 def _fill(lengths: Iterable[int], width: int) -> list[list[tuple[int, int]]]:
-    """Rows of (length, column)."""
+    """Returns rows of (length, column) pairs, one for each dialogue of the row."""
     left, rows = Counter(lengths), []
     while left:
         row, column = [], 0
@@ -76,9 +76,9 @@ def _fill(lengths: Iterable[int], width: int) -> list[list[tuple[int, int]]]:
 
 
 class Plan:
-    """Which dialogue comes where in training, epoch by epoch.
+    """Which dialogue fills which slot in training, epoch by epoch.
 
-    layouts: of the places that an epoch has.
+    layouts: the packing patterns of an epoch.
     """
 
     def __init__(
@@ -89,19 +89,19 @@ class Plan:
         views: int = 0,
         weights: np.ndarray | None = None,
     ):
-        """Lays out an epoch's places.
+        """Packs the dialogues of an epoch.
 
         Args:
-          lengths: of the dialogues; they lie end to end, and then their augmented views in the same order.
+          lengths: of the K dialogues. They lie end to end, followed by their augmented views in the same order.
           views: how many augmented views of each dialogue there are.
-          weights: `[n]`, how often to draw each dialogue relative to the others, with replacement. Not given: each
-            dialogue comes once an epoch.
+          weights: `[K]`, how often to draw each dialogue relative to the others, with replacement. Without weights,
+            each epoch takes each dialogue once.
         """
         self.lengths = np.asarray(lengths)
         self.views, self.weighted = views, weights is not None
         weights = np.ones(len(self.lengths)) if weights is None else weights
         self._starts = np.cumsum(self.lengths) - self.lengths
-        # By length: the dialogues that have it, the chance of each to be the next, and how many an epoch takes.
+        # Length -> its dialogues, the chance of each to be drawn, and how many of them an epoch takes.
         self._members: dict[int, tuple[np.ndarray, np.ndarray, int]] = {}
         for length in np.unique(self.lengths):
             members = np.flatnonzero(self.lengths == length)
@@ -118,18 +118,18 @@ class Plan:
         return sum(layout.steps for layout in self.layouts)
 
     def expected_draws(self) -> np.ndarray:
-        """`[n]` float64, how often an epoch is expected to take each dialogue."""
+        """Returns `[K]` float64, how often an epoch is expected to take each of the K dialogues."""
         draws = np.zeros(len(self.lengths))
         for members, chances, count in self._members.values():
             draws[members] = chances * count
         return draws
 
     def epoch(self, number: int, *, seeds: Sequence[int]) -> list[np.ndarray]:
-        """Returns the epoch's batches as `[J, S, B, U]` int32 utterance numbers; N, after the last, is padding.
+        """Returns the J batches of an epoch as `[J, S, B, U]` int32 utterance numbers; N stands for padding.
 
-        All in one piece where there is one layout; of several, a batch at a time, those of all layouts mixed. Each time
-        a dialogue comes it is the original or one of its views, all equally likely. What a seed is given depends on the
-        seed and the epoch alone, so that it is the same in any company and after a resume.
+        One layout gives one piece of all batches. Several layouts give pieces of one batch each, shuffled. Each time a
+        dialogue is drawn, the original and its views are equally likely. The batches of a seed depend on the seed and
+        the epoch alone, so that they are the same in any company of seeds and after a resume.
         """
         each = [self._of_seed(np.random.default_rng((seed, number))) for seed in seeds]
         pieces = [np.stack(of_layout, axis=1) for of_layout in zip(*each, strict=True)]
@@ -158,10 +158,10 @@ class Plan:
 
 
 def evaluation_plan(lengths: Sequence[int] | np.ndarray, *, batch_utterances: int) -> list[np.ndarray]:
-    """Returns `[J, B, U]` int32 utterance numbers, where every utterance comes once, for each of a few widths.
+    """Returns batches that take every utterance once: `[J, B, U]` int32 utterance numbers for each of a few widths.
 
-    Dialogues lie end to end; N, after the last, is padding. B is a power of two where a batch is not full, so that a
-    model that predicts, one dialogue after another, compiles a handful of times.
+    Dialogues lie end to end, and N stands for padding. B is a power of two where a batch is not full, so that
+    predicting one dialogue after another compiles only a handful of programs.
     """
     each = np.asarray(lengths)
     starts, plans = np.cumsum(each) - each, []
@@ -177,7 +177,7 @@ def evaluation_plan(lengths: Sequence[int] | np.ndarray, *, batch_utterances: in
 
 
 def _place(layout: Layout, start: np.ndarray, *, row: np.ndarray, padding: int) -> np.ndarray:
-    """Puts the dialogues that begin at `start` `[K]` into their rows: `[J, B, U]` int32."""
+    """Returns `[J, B, U]` int32 utterance numbers, with the dialogues that begin at `start` `[K]` in their slots."""
     index = np.full((layout.steps * layout.rows, layout.width), padding, np.int32)
     offset = np.arange(layout.length.sum()) - np.repeat(np.cumsum(layout.length) - layout.length, layout.length)
     into = np.repeat(row * layout.width + layout.column, layout.length) + offset

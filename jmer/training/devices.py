@@ -1,7 +1,7 @@
-"""Where arrays lie: a mesh of all devices of all processes, which share out the seeds or else the rows of batches.
+"""The device mesh of all processes, and where arrays lie on it: seeds are sharded if divisible, otherwise batch rows.
 
-Seeds need nothing of one another, so where their number can be divided by that of the devices, each device trains its
-own. Otherwise each trains on its share of every batch's rows, and gradients are summed over the devices.
+Seeds are independent of each other. If the number of devices divides the number of seeds, each device trains its own
+seeds. Otherwise each device trains on its share of the rows of every batch, and gradients are summed over the devices.
 """
 
 import os
@@ -20,21 +20,22 @@ Tree = Any  # a pytree of arrays
 
 
 class Placement:
-    """Puts the arrays of training where they belong.
+    """The shardings of the arrays of training.
 
-    count: of devices.
-    rows: what the number of rows of a batch must be a multiple of.
-    everywhere, state: shardings of what all devices need, and of a training state, whose leaves begin with S.
+    count: how many devices there are.
+    rows: the number of rows of a batch must be a multiple of it.
+    everywhere: the sharding of arrays that all devices need whole.
+    state: the sharding of a training state, whose leaves begin with S.
     """
 
     def __init__(self, *, seeds: int, devices: int = 0):
         """Makes the mesh.
 
         Args:
-          devices: how many to use, the first ones; 0 for all.
+          devices: how many devices to use, the first ones; 0 for all.
 
         Raises:
-          UserError: there are fewer.
+          UserError: JAX has fewer devices.
         """
         self.count = devices or jax.device_count()
         if self.count > jax.device_count():
@@ -49,29 +50,30 @@ class Placement:
 
     @property
     def description(self) -> str:
+        """A phrase for the user: what the devices share out among themselves."""
         what = "seeds" if self.rows == 1 else "rows of batches"
         return "one device" if self.count == 1 else f"{what} shared out among {self.count} devices"
 
     @property
     def one_by_one(self) -> bool:
-        """Whether a device trains its seeds one after another.
+        """Whether a device trains its seeds one after another, as a CPU does.
 
-        In products of all seeds together a GPU has more to do at once. A CPU has enough in one seed's: eight together
-        took 1.1 times as long as one after another (benchmarks/step_time.py, before this was so).
+        A GPU is busier when the products of all seeds run together. One seed keeps a CPU busy: eight seeds together
+        took 1.1 times as long as one after another (measured with benchmarks/step_time.py before this rule).
         """
         return self._platform == "cpu"
 
     def index(self, ndim: int) -> NamedSharding:
-        """Returns the sharding of utterance numbers, `[J, S, B, U]` or, without seeds, `[J, B, U]`."""
+        """Returns the sharding of utterance numbers: `[J, S, B, U]`, or `[J, B, U]` without seeds."""
         axes = (None, None, "data", None) if self.rows > 1 else (None, *self.state.spec, None, None)
         return NamedSharding(self.everywhere.mesh, PartitionSpec(*(axes if ndim == 4 else (None, *axes[2:]))))
 
     def over_seeds(self, epoch: Callable[[Tree, Tree, Tree, jax.Array], Tree]) -> Callable[..., Tree]:
-        """Returns the training of all seeds, given that of one.
+        """Returns a function that trains all seeds, given one that trains a single seed.
 
         Args:
-          epoch: takes a state, statistics, utterances and index `[J, B, U]`. What is returned takes states with a
-            leading S axis and index `[J, S, B, U]`, and what comes out has S before it.
+          epoch: takes a state, statistics, utterances and an index `[J, B, U]`. The returned function takes states with
+            a leading S axis and an index `[J, S, B, U]`, and its results have a leading S axis.
         """
 
         def of_device(state: Tree, stats: Tree, flat: Tree, index: jax.Array) -> Tree:
@@ -86,15 +88,15 @@ class Placement:
         return jax.shard_map(of_device, mesh=self.state.mesh, in_specs=specs, out_specs=seeds, check_vma=False)
 
     def fetch(self, tree: Tree) -> Tree:
-        """Returns arrays of the host, from wherever they lie."""
+        """Returns a tree of device arrays, however they are sharded, as arrays of the host."""
         return jax.device_get(self._replicate(tree))
 
 
 def share_cores(seeds: int) -> None:
-    """Makes devices of the CPU's cores: as many as can share out so many seeds; before anything else is asked of JAX.
+    """Makes devices of the CPU's cores: the largest number of cores that divides `seeds`. Call it before JAX starts.
 
-    JAX takes all cores for one device and splits single operations among them, which leaves them idle in between. A
-    number in XLA_FLAGS is kept, and devices that are no CPUs stay as they are.
+    By default JAX takes all cores for one device and splits single operations among them, so that cores idle in
+    between. A device count in XLA_FLAGS is kept, and other kinds of devices are left alone.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         fitting = max(n for n in range(1, joblib.cpu_count() + 1) if seeds % n == 0)
@@ -102,10 +104,10 @@ def share_cores(seeds: int) -> None:
 
 
 def put(tree: Tree, sharding: NamedSharding) -> Tree:
-    """Puts arrays of the host, the same ones in every process, on the devices."""
+    """Puts arrays of the host on the devices; every process has the same arrays."""
 
     def one(x: np.ndarray) -> jax.Array:
-        # Not device_put of the whole, which would compare it between the processes each time.
+        # `device_put` of the whole array would compare it between the processes each time.
         parts = sharding.addressable_devices_indices_map(x.shape).items()
         return jax.make_array_from_single_device_arrays(
             x.shape, sharding, [jax.device_put(x[part], device) for device, part in parts]
@@ -115,20 +117,23 @@ def put(tree: Tree, sharding: NamedSharding) -> Tree:
 
 
 def memory() -> int:
-    """Returns how many bytes of arrays the first of this process's devices can hold; of the host's, its share."""
+    """Returns how many bytes the first device of this process can hold; a device of the host has an equal share of its
+    memory."""
     stats = jax.local_devices()[0].memory_stats() or {}
     host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return stats.get("bytes_limit", host // jax.local_device_count())
 
 
 def join_processes(coordinator: str, *, count: int | None, number: int | None) -> None:
-    """Joins the processes of a run, before anything else is asked of JAX.
+    """Joins the processes of a run. Call it before JAX starts.
 
     Args:
-      coordinator: HOST:PORT of process 0; `auto`: all is read off the cluster (Slurm, Open MPI, Kubernetes, Cloud TPU).
+      coordinator: HOST:PORT of process 0; with `auto`, JAX asks the cluster (Slurm, Open MPI, Kubernetes, Cloud TPU).
+      count: how many processes there are.
+      number: which of them this process is, from 0.
 
     Raises:
-      UserError: they do not come together, or `auto` finds no cluster.
+      UserError: the processes cannot connect, or `auto` finds no cluster.
     """
     auto = coordinator == "auto"
     if not auto and (count is None or number is None):
@@ -140,15 +145,15 @@ def join_processes(coordinator: str, *, count: int | None, number: int | None) -
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes files and speaks."""
+    """Returns whether this process is the one that writes files and prints."""
     return jax.process_index() == 0
 
 
 def as_main(decision: bool) -> bool:
-    """Returns what the main process decided, so that all do the same."""
+    """Returns the decision of the main process, so that all processes do the same."""
     return bool(multihost_utils.broadcast_one_to_all(np.array(decision)))
 
 
 def wait_for_all(name: str) -> None:
-    """Returns when all processes have come to the call of this name."""
+    """Waits until all processes have reached the call of this name."""
     multihost_utils.sync_global_devices(name)

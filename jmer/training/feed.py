@@ -1,10 +1,12 @@
-"""A split's way to the devices: it lies there for good, or comes in pieces while the devices work on those before.
+"""The way of a split to the devices: it stays there, or it is streamed in pieces while the devices work.
 
-Either way a compiled epoch is given the same batches: utterances, and the numbers that gather batches out of them.
+Either way a compiled epoch receives the same batches: utterances, and the numbers that gather batches out of them.
 """
 
 import functools
 import itertools
+import math
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,12 +15,15 @@ import jax
 import numpy as np
 from numpy.typing import DTypeLike
 
+from jmer.base.errors import UserError
 from jmer.base.types import FlatSplit
 from jmer.dataset.flat import flatten, longest, pick
 from jmer.dataset.store import Dataset
 from jmer.training.devices import Placement, as_main, is_main, memory, put
 
-_PIECE_BYTES = 2**26  # of streamed utterances; enough for the devices to work on while the next is on its way
+_PIECE_BYTES = (
+    2**26
+)  # of streamed utterances in a piece; enough work for the devices while the next piece is on its way
 
 
 def load_flat(
@@ -34,10 +39,13 @@ def load_flat(
     """Returns each group of splits end to end, and whether they are to be streamed.
 
     Args:
-      dims, sequence_dims: modality -> D and D', of what is to be read.
+      dims, sequence_dims: modality -> D and D' of the features and sequences to read.
       dtype: of the features.
-      mode: `resident`, `streamed`, or `auto`: streamed where the features take over half of the device's memory.
-      folder: where arrays lie that are streamed; they vanish with the process.
+      mode: `resident`, `streamed`, or `auto`, which streams features that take over half of the device's memory.
+      folder: holds the files of streamed arrays, which vanish with the process.
+
+    Raises:
+      UserError: a feature is not finite, or the disk of `folder` is full.
     """
     names, sizes = [name for group in groups for name in group], dataset.manifest["splits"]
     sequences = {}
@@ -64,23 +72,19 @@ def load_flat(
 
 
 class Feed:
-    """A flat split, and the pieces in which it comes."""
+    """A flat split, and the pieces in which it reaches the devices."""
 
     def __init__(self, flat: FlatSplit, placement: Placement, *, streamed: bool):
-        """Puts the split on the devices, unless it is to be streamed.
-
-        Args:
-          flat: of `batches.flatten`.
-        """
+        """Puts the split on the devices, unless it is to be streamed."""
         self._placement, self._streamed = placement, streamed
         self._padding = len(flat.mask) - 1
         self._flat = flat if streamed else put(flat, placement.everywhere)
 
     def pieces(self, indices: Iterable[np.ndarray]) -> Iterator[tuple[FlatSplit, jax.Array]]:
-        """Yields (utterances, numbers into them) on the devices.
+        """Yields (utterances, numbers into them), both on the devices.
 
         Args:
-          indices: `[J, S, B, U]` or `[J, B, U]` int32 each, of `batches.Plan` or `batches.evaluation_plan`.
+          indices: int32 utterance numbers, `[J, S, B, U]` of a `Plan` or `[J, B, U]` of an `evaluation_plan`.
         """
         padded = [_pad_rows(index, multiple=self._placement.rows, padding=self._padding) for index in indices]
         if not self._streamed:
@@ -96,7 +100,7 @@ class Feed:
         yield from on_devices
 
     def _piece(self, index: np.ndarray) -> tuple[FlatSplit, np.ndarray]:
-        """The utterances that the batches take, then padding, so that pieces are alike; and the numbers into them."""
+        """Returns the utterances of some batches, padded to a fixed number, and the batches' numbers into them."""
         numbers, local = np.unique(index, return_inverse=True)
         room = np.full(index.size + 1, self._padding, np.int32)
         room[: len(numbers)] = numbers
@@ -108,21 +112,34 @@ class Feed:
 
 
 def _parts(index: np.ndarray, *, most: int) -> Sequence[np.ndarray]:
-    """Parts of equal shape, so of one program, with so many utterances at the most, or with one batch."""
+    """Splits batches into parts of one shape, each of at most `most` utterances, or of a single batch."""
     steps = len(index)
     each = max(n for n in range(1, steps + 1) if steps % n == 0 and (n == 1 or n * index[0].size <= most))
     return np.split(index, steps // each)
 
 
 def _pad_rows(index: np.ndarray, *, multiple: int, padding: int) -> np.ndarray:
-    """Adds rows of padding until their number is such a multiple."""
+    """Adds rows of padding until the number of rows is a multiple of `multiple`."""
     widths = [(0, 0)] * index.ndim
     widths[-2] = (0, -index.shape[-2] % multiple)
     return np.pad(index, widths, constant_values=padding)
 
 
 def _zeros_on_disk(shape: tuple[int, ...], dtype: DTypeLike, *, folder: Path) -> np.ndarray:
-    """Returns zeros that lie in a file, of which the system keeps in memory what it has room for."""
-    # A file without a name: it goes with the array, however the process ends.
+    """Returns an array of zeros in a file, of which the system keeps in memory as much as it has room for.
+
+    The file has no name, so that it vanishes with the array, however the process ends.
+
+    Raises:
+      UserError: the disk is full.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     with tempfile.TemporaryFile(dir=folder) as file:
-        return np.memmap(file, dtype, "w+", shape=shape)
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)  # a sparse file would end the process when the disk fills
+        except OSError as error:
+            raise UserError(
+                f"{folder}: there is no room for {size / 1e9:.3g} GB of streamed features ({error.strerror}); free the "
+                "disk, or name a --workdir on another one"
+            ) from error
+        return np.memmap(file, dtype, "r+", shape=shape)

@@ -1,26 +1,24 @@
 """Precision, recall, F1 and the confusion matrix, as scikit-learn defines them over the whole label set.
 
-A class without any true or predicted utterance scores 0 and counts in the macro mean (scikit-learn's `labels=range(C),
-zero_division=0`).
+A class without any true or predicted utterance scores 0 and counts in the macro mean, as with scikit-learn's
+`labels=range(C), zero_division=0`.
 """
 
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from jmer.base.types import UNLABELLED
 
 SCORES = ("accuracy", "weighted_f1", "macro_f1", "weighted_precision", "weighted_recall")
 
 
-def confusion_matrix(labels: Any, preds: Any, num_classes: int) -> np.ndarray:
-    """Counts pairs; unlabelled utterances are left out.
+def confusion_matrix(labels: Any, preds: Any, num_classes: int) -> Int[np.ndarray, "C C"]:
+    """Returns the counts of (true, predicted) pairs, rows true, columns predicted; unlabelled utterances are left out.
 
     Args:
       labels, preds: integers of one shape.
-
-    Returns:
-      `[C, C]` int64, rows true, columns predicted.
     """
     labels, preds = np.asarray(labels).reshape(-1), np.asarray(preds).reshape(-1)
     known = labels != UNLABELLED
@@ -28,14 +26,13 @@ def confusion_matrix(labels: Any, preds: Any, num_classes: int) -> np.ndarray:
     return counts.reshape(num_classes, num_classes)
 
 
-def scores(confusion: np.ndarray) -> dict[str, Any]:
-    """Returns every score of a confusion matrix.
+def scores(confusion: Int[np.ndarray, "C C"]) -> dict[str, Any]:
+    """Returns the floats `SCORES` of a confusion matrix, and its figures `per_class`.
+
+    The latter are `precision`, `recall` and `f1` (`[C]` float64) and `support` (`[C]` int64).
 
     Args:
-      confusion: `[C, C]`, rows true, columns predicted.
-
-    Returns:
-      The floats `SCORES`, and `per_class`: `precision`, `recall`, `f1` (`[C]` float64) and `support` (`[C]` int64).
+      confusion: rows true, columns predicted.
     """
     hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     precision, recall = _ratio(hits, predicted), _ratio(hits, support)
