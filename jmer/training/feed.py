@@ -21,9 +21,8 @@ from jmer.dataset.flat import flatten, longest, pick
 from jmer.dataset.store import Dataset
 from jmer.training.devices import Placement, as_main, is_main, memory, put
 
-_PIECE_BYTES = (
-    2**26
-)  # of streamed utterances in a piece; enough work for the devices while the next piece is on its way
+# Bytes of the utterances of a streamed piece: enough work for the devices while the next piece is on its way.
+_PIECE_BYTES = 2**26
 
 
 def load_flat(

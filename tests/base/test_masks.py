@@ -113,9 +113,10 @@ def test_a_training_step_of_the_whole_model_never_draws_a_key_twice(monkeypatch)
         jax.block_until_ready(jax.jit(jax.vmap(lambda key: model.apply(variables, batch, rngs={"dropout": key})))(keys))
 
     drawn = keys_of(monkeypatch, run)
-    # A pass draws for the modalities, 3 inputs, 3 co-attentions, and in each of 4 branches 2 blocks with 2 draws,
-    # nodes, edges and the head. assert len(drawn) == 2 * (1 + 3 + 4 * (2 * 2 + 2 + 1) + 3) assert len(set(drawn)) ==
-    # len(drawn)
+    # A pass draws for the modalities, 3 inputs and 3 co-attentions, and in each of 4 branches in 2 blocks twice, for
+    # nodes, for edges and in the head.
+    assert len(drawn) == 2 * (1 + 3 + 4 * (2 * 2 + 2 + 1) + 3)
+    assert len(set(drawn)) == len(drawn)
 
 
 class Once(nn.Module):
