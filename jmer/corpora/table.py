@@ -61,8 +61,8 @@ def load(csv: Path, *, columns: Mapping[str, str] = MappingProxyType({}), labels
         dialogue, number, split = cells["dialogue"], cells["utterance"], cells["split"]
         if first := rows.get((split, dialogue, number)):
             raise UserError(
-                f"{row.where}: utterance '{number}' of dialogue '{dialogue}' is already at {first}; renumber one of the "
-                "two rows"
+                f"{row.where}: utterance '{number}' of dialogue '{dialogue}' is already at {first}; "
+                "remove or renumber one of the two rows"
             )
         rows[split, dialogue, number] = row.where
         name = _free_name(dialogue, number, taken=ids[split])

@@ -67,7 +67,7 @@ def test_columns_renamed(tmp_path: Path):
     fails(path, "lacks the columns label, text", "found: Emotion, dialogue", "--config.columns.label=NAME")
     fails(path, "lacks the column text", "--config.columns.text=NAME", "text, clip or both", label="Emotion")
     fails(path, "lacks the column Path", "--config.columns.clip=NAME", label="Emotion", text="Said", clip="Path")
-    with pytest.raises(UserError, match="columns.emotion: there is no such column; expected one of dialogue"):
+    with pytest.raises(UserError, match=r"columns\.emotion: there is no such column; expected one of dialogue"):
         table.load(path, columns={"emotion": "Emotion"})
 
 
