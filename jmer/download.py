@@ -1,12 +1,13 @@
-"""Downloads a data set, unpacks it and holds it against its tables.
+"""Downloads a data set, unpacks it and compares its clips with its tables.
 
     python -m jmer.download meld --root=data
-    python -m jmer.download meld --root=data --archive=MELD.Raw.tar.gz    # what is on the disk already
+    python -m jmer.download meld --root=data --archive=MELD.Raw.tar.gz    # an archive that is on the disk already
     python -m jmer.download meld --root=data --url=http://localhost:8000/MELD.Raw.tar.gz
 
-The data set comes to a folder of its own in the root (data/MELD.Raw), which appears when all of it is unpacked. The
-archive stays beside it. Interrupted at any time, the same command goes on where it was; run again when all is there, it
-only reports. Exit codes: 0 done; 2 bad arguments or input, no network, no room; 75 interrupted.
+The data set gets a folder of its own in the root (data/MELD.Raw). The folder appears once all of it is unpacked, and
+the archive stays beside it. If the command is interrupted, the same command goes on where it stopped. If the data set
+is complete, the command only reports on it. Exit codes: 0 done; 2 bad arguments or input, no network, or a full disk;
+75 interrupted.
 """
 
 import difflib
@@ -29,12 +30,12 @@ _NAMES_SHOWN = 20
 class Source:
     """A data set that can be downloaded.
 
-    urls: where its archive is; the first is used unless --url names another.
-    size: of the archive, to give an idea.
-    folder: what the data set's folder is called.
-    lacking: folder -> names of what a whole data set has and the folder does not.
-    inventory: folder -> clips and rows, split by split.
-    extract: arguments of `jmer.extract` that come before the folder.
+    urls: addresses of its archive. The first is used unless --url names another.
+    size: the size of the archive, for messages.
+    folder: the name of the data set's folder.
+    lacking: folder -> names of the files and folders that a complete data set has and this folder lacks.
+    inventory: folder -> a comparison of clips and rows for each split.
+    extract: the arguments of `jmer.extract` for the data set, without its folder.
     """
 
     urls: tuple[str, ...]
@@ -62,12 +63,16 @@ SOURCES = {
 
 def main(argv: Sequence[str]) -> None:
     parser = cli.Parser(__doc__)
-    parser.add_argument("dataset", help=f"which one: {', '.join(SOURCES)}")
-    parser.add_argument("--root", type=Path, default=Path("data"), metavar="DIR", help="where it comes to (data)")
-    parser.add_argument("--archive", default="", metavar="FILE", help="archive on the disk, instead of downloading it")
+    parser.add_argument("dataset", help=f"the data set: {', '.join(SOURCES)}")
+    parser.add_argument(
+        "--root", type=Path, default=Path("data"), metavar="DIR", help="folder that gets the data set (data)"
+    )
+    parser.add_argument(
+        "--archive", default="", metavar="FILE", help="archive on the disk, which is used instead of a download"
+    )
     parser.add_argument("--url", default="", help="another address to fetch the archive from")
-    parser.add_argument("--sha256", default="", metavar="HEX", help="what the archive's must be")
-    parser.add_argument("--keep", action="store_true", help="leave the archives that lie within the archive")
+    parser.add_argument("--sha256", default="", metavar="HEX", help="SHA-256 that the archive must have")
+    parser.add_argument("--keep", action="store_true", help="keep the archives within the archive")
     args = cli.parse(parser, argv)
     if args.dataset not in SOURCES:
         near = difflib.get_close_matches(args.dataset.lower(), SOURCES, n=1)
@@ -86,26 +91,29 @@ def main(argv: Sequence[str]) -> None:
         file = Path(args.archive) if args.archive else None
         fetch(args.dataset, args.root, archive_file=file, url=args.url, sha256=args.sha256, keep=args.keep)
     else:
-        print(f"{tree} is all there; nothing to download or unpack")
+        print(f"{tree} is complete; there is nothing to download or unpack")
     _report(source, tree)
 
 
 def fetch(
     name: str, root: Path, *, archive_file: Path | None = None, url: str = "", sha256: str = "", keep: bool = False
 ) -> Path:
-    """Downloads a data set unless `archive_file` holds it, unpacks it and returns its folder.
+    """Downloads and unpacks a data set, unless it is complete already, and returns its folder.
 
     Args:
-      name: of `SOURCES`.
-      root: the data set's folder comes to be in it.
-      keep: whether to leave the archives that lie within the archive.
+      name: a key of `SOURCES`.
+      root: the folder that gets the data set's folder.
+      archive_file: an archive on the disk, which is used instead of a download.
+      url: another address to download from.
+      sha256: the SHA-256 that the archive must have; empty for any.
+      keep: keep the archives within the archive.
 
     Raises:
-      UserError: it cannot be had, the archive is damaged or of something else, or the disk is full.
+      UserError: the download fails, the archive is damaged or holds something else, or the disk is full.
     """
     source = SOURCES[name]
     tree, stage = root / source.folder, root / f"{source.folder}.partial"
-    if tree.is_dir():  # whoever unpacked MELD by hand may have left the archives in it; they are not ours to delete
+    if tree.is_dir():  # a user who unpacked MELD by hand may have left archives in it, which jmer must not delete
         try:
             archive.unpack_inner(tree, keep=True)
         except archive.Damaged as error:
@@ -121,28 +129,30 @@ def fetch(
     except archive.Damaged as error:
         cure = "give a whole one" if archive_file else "run the same command again to fetch it anew"
         raise UserError(f"{error}; delete {file} and {cure}") from error
-    # Archives may hold folders around what counts.
+    # The data set may lie in a subfolder of the archive.
     folders = [stage, *(path for path in sorted(stage.rglob("*")) if path.is_dir())]
     found = min(folders, key=lambda folder: len(source.lacking(folder)))
     if lacks := source.lacking(found):
         raise UserError(
-            f"{file} is not the whole of {name}: it holds no {', '.join(lacks)}; give another --archive, or put "
-            f"together by hand what is unpacked in {stage} and rename it to {tree}"
+            f"{file} is not the whole of {name}: it holds no {', '.join(lacks)}; give another --archive, or complete "
+            f"{stage}, which holds the unpacked files, by hand and rename it to {tree}"
         )
     archive.install(found, tree)
     if rest := [str(path.relative_to(stage)) for path in sorted(stage.rglob("*")) if path.is_file()]:
-        print(f"left out, beside what is {name}: {csvfile.listing(rest)}")
+        print(f"left out, since not part of {name}: {csvfile.listing(rest)}")
     archive.finish(stage)
     return tree
 
 
 def _download(name: str, root: Path, url: str, sha256: str) -> Path:
+    """Downloads the archive of a data set into `root`, unless it is there, and returns its path."""
     source = SOURCES[name]
     last = PurePosixPath(unquote(urlsplit(url).path)).name
     target = root / (last if last.endswith(archive.SUFFIXES) else f"{source.folder}.tar.gz")
     if target.exists():
         print(f"{target} is there already and is used")
-        remote.check_sha256(target, sha256) if sha256 else None
+        if sha256:
+            remote.check_sha256(target, sha256)
         return target
     print(f"fetching {url} ({source.size}) to {target}")
     try:
@@ -155,21 +165,21 @@ def _download(name: str, root: Path, url: str, sha256: str) -> Path:
             f"{error}; {again}fetch {url} ({source.size}) by other means, put it at {target} and run: {command} "
             f"--archive={shlex.quote(str(target))}" + (f" (another address: {others})" if others else "")
         ) from error
-    print(f"{target}: SHA-256 {digest}" + ("" if sha256 else ", which nothing was given to compare with"))
+    print(f"{target}: SHA-256 {digest}" + ("" if sha256 else " (not checked, as no --sha256 was given)"))
     return target
 
 
 def _report(source: Source, tree: Path) -> None:
-    """Prints what there is of each split, what is not, and how to go on."""
+    """Prints the number of clips of each split, the names of missing and stray ones, and the next command."""
     parts = source.inventory(tree)
     print(f"\n{tree}\n{'split':8}{'rows':>8}{'clips':>8}{'missing':>9}{'stray':>7}")
     for part in parts:
         found = part.rows - len(part.missing)
         print(f"{part.split:8}{part.rows:8}{found:8}{len(part.missing):9}{len(part.stray):7}")
     for part in parts:
-        for what, names in (("missing", part.missing), ("stray", part.stray)):
+        for kind, names in (("missing", part.missing), ("stray", part.stray)):
             if names:
-                print(f"{part.split}: {what}: {csvfile.listing(names, cap=_NAMES_SHOWN)}")
+                print(f"{part.split}: {kind}: {csvfile.listing(names, cap=_NAMES_SHOWN)}")
     print(f"\nnext: python -m jmer.extract {source.extract} --config.root={shlex.quote(str(tree))}")
 
 

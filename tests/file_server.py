@@ -1,4 +1,4 @@
-"""A web server on this machine that misbehaves as it is told."""
+"""A web server on this machine that misbehaves on request."""
 
 import contextlib
 import socket
@@ -10,15 +10,17 @@ import pytest
 
 
 class FileServer(ThreadingHTTPServer):
-    """Serves one file under every path; /moved leads to another one.
+    """Serves one file under every path. /moved redirects to another path.
 
-    data, etag, modified: the file; the last two are not sent where empty.
-    ranges: whether it sends parts. heeds_if_range: whether it sends all when the file is another.
-    tells_length: whether it says how long the file is.
-    statuses: of the next answers, 200 once there are none.
-    cuts: after how many bytes of the body the next answers break off; None lets one pass.
-    stall: whether to wait for `go` instead of breaking off.
-    asked, sent: headers of every request and how many bytes of the body went out.
+    data, etag, modified: the file's content and headers. An empty header is not sent.
+    ranges: the server sends a part of the file if asked for one.
+    heeds_if_range: if the file has changed, the server sends all of it though asked for a part.
+    tells_length: the server says how long the file is.
+    statuses: the status codes of the next answers; 200 once the list is empty.
+    cuts: the number of bytes after which each of the next answers breaks off; None lets one pass.
+    stall: the server waits for `go` instead of breaking off.
+    asked: the headers of every request.
+    sent: the number of bytes of the body in every answer.
     """
 
     daemon_threads = True
@@ -84,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
         cut = server.cuts.pop(0) if server.cuts else None
         body = body if cut is None else body[:cut]
         server.sent.append(len(body))
-        with contextlib.suppress(ConnectionError):  # who asked has gone away
+        with contextlib.suppress(ConnectionError):  # the client has gone away
             self.wfile.write(body)
             self.wfile.flush()
         if cut is not None and server.stall:
@@ -99,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    """A server that runs; no proxy stands between."""
+    """Runs a server, without a proxy between client and server."""
     monkeypatch.setenv("no_proxy", "*")
     with FileServer() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)

@@ -12,12 +12,12 @@ RED, GREEN, BLUE = (220, 30, 30), (30, 200, 30), (30, 30, 220)
 
 
 def sine(frequency: float, *, seconds: float, rate: int, peak: float = 0.5) -> np.ndarray:
-    """`[T]` float32."""
+    """Returns a sine of `frequency` Hz as `[T]` float32."""
     return (peak * np.sin(2 * np.pi * frequency * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
 
 
 def write_wav(path: Path, samples: np.ndarray, *, rate: int) -> Path:
-    """samples: `[T]` or `[channels, T]` float in [-1, 1]; 16 bit. Written without PyAV."""
+    """Writes 16-bit PCM, without PyAV. samples: `[T]` or `[channels, T]` float in [-1, 1]."""
     samples = np.atleast_2d(samples)
     with wave.open(str(path), "wb") as file:
         file.setnchannels(len(samples))
@@ -42,9 +42,12 @@ def write_clip(
     video_delay: float = 0.0,
     audio_delay: float = 0.0,
 ) -> Path:
-    """One plain frame a colour (with its top left quarter black), `size` being width and height, and mono sound.
+    """Writes a video or audio file.
 
-    video_delay, audio_delay: seconds by which a track starts after the file's beginning.
+    colours: each makes one frame of that colour, with its top left quarter black; none makes a file without video.
+    size: width and height.
+    samples: `[T]` float32; None makes a file without sound.
+    video_delay, audio_delay: seconds from the beginning of the file to the start of the track.
     """
     with av.open(str(path), mode="w", options=options or {}) as container:
         video = container.add_stream(video_codec, rate=fps) if colours else None

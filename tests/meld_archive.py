@@ -1,4 +1,4 @@
-"""MELD.Raw-shaped archives: nested tar.gz, three clip folders, and MELD's own damage planted in small."""
+"""Writes small archives like MELD.Raw: nested tar.gz files, three clip folders, and the damage that MELD has."""
 
 import io
 import tarfile
@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 FOLDERS = {"train": "train_splits", "dev": "dev_splits_complete", "test": "output_repeated_splits_test"}
 HEADER = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime"
-FAKE = bytes(range(256)) * 40  # passes for a clip where none is decoded
+FAKE = bytes(range(256)) * 40  # stands for a clip in tests that decode none
 
 MISSING = {"train": (), "dev": ("dia110_utt7.mp4",), "test": ()}
 STRAY = {"train": (), "dev": (), "test": ("final_videos_testdia0_utt0.mp4",)}
@@ -20,6 +20,8 @@ LONG = "dia38_utt4.mp4"  # of test
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
+    """One row of a CSV file of MELD's."""
+
     dialogue: int = 0
     number: int = 0
     text: str = "Hello"
@@ -44,9 +46,12 @@ ROWS = {
 
 
 def damaged_clips(clip: bytes = FAKE, *, long: bytes = FAKE * 3) -> dict[str, bytes]:
-    """Clips for `ROWS`, `split/name` -> bytes: one cut off, one missing, one of `long`, a stray one, macOS' leftovers.
+    """Returns clips for `ROWS` as `split/name` -> bytes, with MELD's damage.
 
-    clip: what the good ones hold. long: what a clip of minutes holds.
+    One clip is cut off, one is missing, one lasts minutes, one is stray, and two files were added by macOS.
+
+    clip: the content of the intact clips.
+    long: the content of the clip that lasts minutes.
     """
     clips = {f"{split}/dia{row.dialogue}_utt{row.number}.mp4": clip for split, rows in ROWS.items() for row in rows}
     clips |= {f"{split}/{name}": clip for split, names in STRAY.items() for name in names}
@@ -70,15 +75,17 @@ def write_meld_archive(
     extra: Mapping[str, bytes] = MappingProxyType({}),
     top: str = "MELD.Raw/",
 ) -> Path:
-    """Writes an archive as MELD's is: in `MELD.Raw/` a CSV each of dev and test, and `{train,dev,test}.tar.gz`, which
-    hold a folder of clips each; that of train holds its CSV as well.
+    """Writes an archive with the layout of MELD's.
+
+    `MELD.Raw/` holds the CSV files of dev and test, and `{train,dev,test}.tar.gz`. Each of these holds a folder of
+    clips, and that of train holds its CSV file too.
 
     Args:
       path: `*.tar.gz` or `*.zip`.
       clips: `split/name` -> bytes.
-      rows: split -> rows of the CSV, or the CSV itself; splits that are not here are left out.
+      rows: split -> rows of the CSV file, or its bytes. A split without an entry is left out.
       extra: further files in `MELD.Raw/`, name -> bytes.
-      top: the folder that all is in.
+      top: the folder in the archive that holds everything.
     """
     tables = {split: table if isinstance(table, bytes) else csv_bytes(table) for split, table in rows.items()}
     files = {f"{top}{split}_sent_emo.csv": table for split, table in tables.items() if split != "train"}
@@ -100,7 +107,7 @@ def write_meld_archive(
 
 
 def tar_bytes(files: Mapping[str, bytes], *, mode: str = "w:gz") -> bytes:
-    """name -> bytes; a name that ends with a slash is a folder."""
+    """Returns a tar file. files: name -> bytes; a name that ends with a slash is a folder."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode) as archive:  # pyright: ignore[reportArgumentType, reportCallIssue]
         for name, data in files.items():
@@ -115,7 +122,7 @@ def tar_bytes(files: Mapping[str, bytes], *, mode: str = "w:gz") -> bytes:
 def expected_tree(
     clips: Mapping[str, bytes], rows: Mapping[str, Sequence[Row]] = MappingProxyType(ROWS)
 ) -> dict[str, bytes]:
-    """What `MELD.Raw` holds once all is unpacked, path -> bytes."""
+    """Returns the files of `MELD.Raw` after unpacking, path -> bytes."""
     tree = {f"{split}_sent_emo.csv": csv_bytes(table) for split, table in rows.items()}
     for key, data in clips.items():
         split, _, name = key.partition("/")
@@ -125,5 +132,5 @@ def expected_tree(
 
 
 def read_tree(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder, path -> bytes."""
+    """Returns every file of a folder, path -> bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

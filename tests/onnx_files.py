@@ -1,5 +1,8 @@
-"""Tiny ONNX files for the tests, written by hand (onnx.proto of ONNX; protobuf's wire format), as the onnx package is
-no dependency. Its checker and reference evaluator, in version 1.23, accept them and agree with OpenCV."""
+"""Writes tiny ONNX files for the tests, in the wire format of protobuf (onnx.proto of ONNX).
+
+The onnx package is no dependency of jmer. Its checker, in version 1.23, accepts the files, and its reference evaluator
+agrees with OpenCV.
+"""
 
 import struct
 from collections.abc import Mapping, Sequence
@@ -18,7 +21,7 @@ def write_onnx(
     inputs: Mapping[str, Sequence[int]],
     outputs: Mapping[str, Sequence[int]],
 ) -> Path:
-    """nodes: from `node`. inputs, outputs: shapes by name; 0 for an axis of any length."""
+    """Writes a model. nodes: from `node`. inputs, outputs: name -> shape, in which 0 is an axis of any length."""
     graph = b"".join(_field(1, one) for one in nodes) + _field(2, b"tiny")
     graph += b"".join(_field(5, _tensor(name, value)) for name, value in weights.items())
     graph += b"".join(_field(11, _value_info(name, shape)) for name, shape in inputs.items())
@@ -29,6 +32,7 @@ def write_onnx(
 
 
 def node(kind: str, inputs: Sequence[str], output: str, **attributes: int | Sequence[int]) -> bytes:
+    """Returns a node of operator `kind`, which has the name of its output."""
     out = b"".join(_field(1, name.encode()) for name in inputs) + _field(2, output.encode())
     out += _field(3, output.encode()) + _field(4, kind.encode())
     for name, value in attributes.items():
@@ -39,8 +43,10 @@ def node(kind: str, inputs: Sequence[str], output: str, **attributes: int | Sequ
 
 
 def write_embedding(path: Path, *, size: int = 24, dim: int = 5, nhwc: bool = False, seed: int = 0) -> Path:
-    """A convolution over tiles of a quarter of the side, ReLU, and a product: `embedding` `[1, dim]`, and `map`
-    `[1, 4, 4, 4]` on the way. Its input is called `data`."""
+    """Writes a network of face embeddings: a convolution over tiles of a quarter of the side, ReLU, and a product.
+
+    Its input is called `data`. Its outputs are `map` `[1, 4, 4, 4]`, after the ReLU, and `embedding` `[1, dim]`.
+    """
     filters, matrix = embedding_weights(size=size, dim=dim, seed=seed)
     tile = size // 4
     nodes = [node("Transpose", ["data"], "planes", perm=(0, 3, 1, 2))] if nhwc else []
@@ -60,14 +66,14 @@ def write_embedding(path: Path, *, size: int = 24, dim: int = 5, nhwc: bool = Fa
 
 
 def embedding_weights(*, size: int, dim: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """`[4, 3, tile, tile]` and `[64, dim]` float32."""
+    """Returns the filters `[4, 3, tile, tile]` and the matrix `[64, dim]` of `write_embedding`, float32."""
     rng = np.random.default_rng(seed)
     filters = rng.normal(size=(4, 3, size // 4, size // 4)) / size
     return filters.astype(np.float32), rng.normal(size=(64, dim)).astype(np.float32)
 
 
 def embed(planes: np.ndarray, *, dim: int = 5, seed: int = 0) -> np.ndarray:
-    """What the network of `write_embedding` gives, in NumPy: `[3, size, size]` float -> `[dim]` float64."""
+    """Computes the embedding of `write_embedding` in NumPy: `[3, size, size]` float -> `[dim]` float64."""
     size = planes.shape[-1]
     filters, matrix = embedding_weights(size=size, dim=dim, seed=seed)
     tiles = planes.reshape(3, 4, size // 4, 4, size // 4)
@@ -76,9 +82,12 @@ def embed(planes: np.ndarray, *, dim: int = 5, seed: int = 0) -> np.ndarray:
 
 
 def write_yunet(path: Path) -> Path:
-    """A network with the input and outputs of YuNet that takes every cell of 8 x 8 pixels that is bright in the first
-    of OpenCV's three channels, blue, for a face: of 32 x 48 pixels around the cell's middle, and its landmarks at 0, 1,
-    2, 3 and 4 pixels right of, and twice as many below, the cell's corner."""
+    """Writes a network with the input and outputs of YuNet.
+
+    It finds a face in every cell of 8 x 8 pixels whose blue channel, the first of OpenCV's three, is bright. The face
+    has 32 x 48 pixels around the middle of the cell. Its landmarks lie 0, 1, 2, 3 and 4 pixels to the right of the
+    cell's corner, and twice as many below it.
+    """
     nodes, weights, outputs = [], {}, {}
     depths = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}
     for stride in YUNET_STRIDES:

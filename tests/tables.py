@@ -11,7 +11,7 @@ CLIPS = ("dia0_utt0", "dia0_utt1", "dia1_utt0", "dia1_utt1", "dia2_utt0")
 
 
 def copy_clips(root: Path, folder: Path) -> Path:
-    """Puts `CLIPS`, of the sample corpus, into `folder`, and `broken.mp4`."""
+    """Copies `CLIPS` of the sample corpus into `folder`, and adds the damaged clip `broken.mp4`."""
     for name in CLIPS:
         shutil.copy(root / "data" / "sample" / "train_splits" / f"{name}.mp4", folder)
     (folder / "broken.mp4").write_bytes((folder / "dia0_utt0.mp4").read_bytes()[:5000])
@@ -19,6 +19,7 @@ def copy_clips(root: Path, folder: Path) -> Path:
 
 
 def write_table(path: Path, rows: list[dict[str, str]]) -> Path:
+    """Writes a CSV file with all columns of jmer's tables."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list[str](COLUMNS))
         writer.writeheader()
@@ -27,6 +28,7 @@ def write_table(path: Path, rows: list[dict[str, str]]) -> Path:
 
 
 def rows_of(clips: Path, *names: str, split: str = "train") -> list[dict[str, str]]:
+    """Returns a row for each name of a clip, three to a dialogue; an empty name makes a row without a clip."""
     return [
         {
             "dialogue": f"{split}{i // 3}",
@@ -42,4 +44,5 @@ def rows_of(clips: Path, *names: str, split: str = "train") -> list[dict[str, st
 
 
 def hashes(folder: Path) -> dict[str, str]:
+    """Returns the SHA-256 of each file by its name."""
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}

@@ -1,4 +1,4 @@
-"""The download command, from a server on this machine to the next command it names."""
+"""The download command, from a server on this machine to the command that it names last."""
 
 import os
 import re
@@ -78,9 +78,9 @@ def test_from_a_server(tmp_path: Path, server, run, monkeypatch: pytest.MonkeyPa
     assert code == 0
     assert read_tree(tree) == TREE
     check_report(out, tree)
-    assert re.search(r"SHA-256 [0-9a-f]{64}, which nothing was given to compare with", out)
-    assert "4 leftovers" not in out
-    assert out.count("1 leftovers of macOS left out") == 2
+    assert re.search(r"SHA-256 [0-9a-f]{64} \(not checked, as no --sha256 was given\)", out)
+    assert "4 files that macOS" not in out
+    assert out.count("1 files that macOS had added were left out") == 2
     assert sorted(os.listdir(tmp_path / "data")) == ["MELD.Raw", "MELD.Raw.tar.gz", "MELD.Raw.tar.gz.json"]
 
     # Again: nothing is done, not even with the network and the archive gone.
@@ -88,7 +88,7 @@ def test_from_a_server(tmp_path: Path, server, run, monkeypatch: pytest.MonkeyPa
     before = {path: path.stat().st_mtime_ns for path in tree.rglob("*")}
     code, out, _ = run()
     assert code == 0
-    assert "is all there; nothing to download or unpack" in out
+    assert "is complete; there is nothing to download or unpack" in out
     check_report(out, tree)
     assert {path: path.stat().st_mtime_ns for path in tree.rglob("*")} == before
     assert len(server.asked) == 1
@@ -124,7 +124,7 @@ def test_archive_in_an_archive_and_what_lies_beside(tmp_path: Path, packed: Path
     code, out, _ = run(f"--archive={file}")
     assert code == 0
     assert read_tree(tmp_path / "data/MELD.Raw") == TREE
-    assert "left out, beside what is meld: notes.txt" in out
+    assert "left out, since not part of meld: notes.txt" in out
 
 
 def test_keep(tmp_path: Path, packed: Path, run):
@@ -135,7 +135,7 @@ def test_keep(tmp_path: Path, packed: Path, run):
 
 
 def test_unpacked_by_hand(tmp_path: Path, packed: Path, run):
-    """The outer archive only, which is where MELD's own README leaves one."""
+    """Only the outer archive is unpacked, as by a user who follows MELD's README."""
     with tarfile.open(packed) as outer:
         outer.extractall(tmp_path / "data", filter="data")
     code, out, _ = run()
@@ -143,7 +143,7 @@ def test_unpacked_by_hand(tmp_path: Path, packed: Path, run):
     check_report(out, tmp_path / "data/MELD.Raw")
     unpacked = read_tree(tmp_path / "data/MELD.Raw")
     assert TREE.items() <= unpacked.items()
-    assert len(unpacked) == len(TREE) + 3, "what the user put there is left"
+    assert len(unpacked) == len(TREE) + 3, "the inner archives are left"
 
 
 def test_the_csvs_were_there(tmp_path: Path, packed: Path, run):
@@ -168,7 +168,7 @@ def test_the_csvs_were_there(tmp_path: Path, packed: Path, run):
 
 
 def test_interrupted_at_any_stage(tmp_path: Path, server, run, monkeypatch: pytest.MonkeyPatch):
-    """Ctrl-C in the download, before each archive, and before the end; the last run finds little left to do."""
+    """Ctrl-C comes in the download, before each archive, and before the end. No byte is downloaded twice."""
     url = f"--url={server.url}/MELD.Raw.tar.gz"
 
     def interrupted(*_: object, **__: object) -> None:
@@ -194,7 +194,7 @@ def test_ctrl_c_of_a_real_process(tmp_path: Path, server, run):
     server.cuts, server.stall = [5 * len(server.data) // 10], True
     root, url = tmp_path / "data", f"{server.url}/MELD.Raw.tar.gz"
     command = [sys.executable, "-m", "jmer.download", "meld", f"--root={root}", f"--url={url}"]
-    # A shell's background jobs ignore Ctrl-C, which is handed down; what is caught here is the default in the child.
+    # The background jobs of a shell ignore Ctrl-C, and children inherit that. A handler set here is not inherited.
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     signal.signal(signal.SIGINT, previous)
@@ -230,7 +230,7 @@ def test_without_a_network(tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch)
         f"--archive={file} (another address: "
         "--url=https://huggingface.co/datasets/declare-lab/MELD/resolve/main/MELD.Raw.tar.gz)"
     )
-    # The command it names, once done.
+    # The command that the message names works.
     write_meld_archive(file, clips=CLIPS)
     assert run(f"--archive={file}")[0] == 0
     shutil.rmtree(tmp_path / "data/MELD.Raw")
@@ -299,7 +299,8 @@ def test_archive_that_lacks_a_part(tmp_path: Path, run):
     assert code == 2
     stage = tmp_path / "data/MELD.Raw.partial"
     assert f"{file} is not the whole of meld: it holds no test_sent_emo.csv, output_repeated_splits_test; " in err
-    assert f"what is unpacked in {stage} and rename it to {tmp_path / 'data/MELD.Raw'}" in error_of(err)
+    assert f"complete {stage}, which holds the unpacked files, by hand and rename it" in error_of(err)
+    assert error_of(err).endswith(f"to {tmp_path / 'data/MELD.Raw'}")
     assert not (tmp_path / "data/MELD.Raw").exists()
 
 

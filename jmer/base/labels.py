@@ -1,23 +1,26 @@
-"""Label sets, as data."""
+"""The label sets that jmer knows by name."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
 
 from jmer.base.errors import UserError
 
-# The order that MELD's papers and code use ("classes 3, 4, 5" are disgust, sadness, fear).
+# The order that papers and code on MELD use; their "classes 3, 4, 5" are disgust, sadness and fear.
 MELD_EMOTIONS = ("neutral", "joy", "anger", "disgust", "sadness", "fear", "surprise")
 SENTIMENTS = ("negative", "neutral", "positive")
 
 
-def check_label(label: str, labels: Sequence[str], *, where: str) -> str:
-    """Returns `label`.
+def check_label(label: str, labels: Sequence[str], *, where: str, cure: str = "correct the label") -> str:
+    """Returns `label` if it is one of `labels`.
+
+    where: the file and row, or the utterance, that holds the label; the message begins with it.
+    cure: what the user can do, for a message about a label that resembles none of the set.
 
     Raises:
-      UserError: `label` is not one of `labels`; `where` says which file and row holds it.
+      UserError: `label` is not in the set.
     """
     if label not in labels:
         near = get_close_matches(label, labels, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else "correct the row or list the label in --config.labels"
+        hint = f"did you mean '{near[0]}'?" if near else cure
         raise UserError(f"{where}: label '{label}' is not in the set ({', '.join(labels)}); {hint}")
     return label

@@ -1,4 +1,4 @@
-"""CSV files as they really are: byte order marks, stray cp1252, mojibake. Shared by the sources."""
+"""Reads CSV files as they occur: with byte order marks, lines in cp1252 and mojibake. All sources use it."""
 
 import csv
 import re
@@ -12,7 +12,11 @@ from jmer.base.labels import SENTIMENTS
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """where: `FILE:LINE`, for messages. cells: column name -> text, blanks at either end removed."""
+    """One row of a table.
+
+    where: `FILE:LINE`, for messages.
+    cells: column name -> text, without blanks at either end.
+    """
 
     where: str
     cells: dict[str, str]
@@ -20,7 +24,12 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """columns: the header's names. cp1252_lines: how many lines were not UTF-8."""
+    """The content of a file.
+
+    columns: the names in the header.
+    rows: the other rows, without empty ones.
+    cp1252_lines: the number of lines that were not UTF-8.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -28,34 +37,36 @@ class Table:
 
 
 def read(path: Path) -> Table:
-    """Reads a comma-separated file with a header.
+    """Reads a comma-separated file with a header. Lines that are not UTF-8 are read as cp1252.
 
     Raises:
-      UserError: the file cannot be read, or a row's cells do not match the header.
+      UserError: the file cannot be read, is empty, or has a row whose cells do not match the header.
     """
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a CSV file") from error
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UserError(f"{path}: is UTF-16; save it as 'CSV UTF-8'")
+        raise UserError(f"{path}: is UTF-16; expected UTF-8: save it as 'CSV UTF-8'")
     lines = []
     cp1252_lines = 0
     for line in raw.removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True):
         try:
             lines.append(line.decode("utf-8"))
-        except UnicodeDecodeError:  # line by line, since files are often UTF-8 with a few pasted cp1252 quotes
+        except UnicodeDecodeError:  # by line, since many files are UTF-8 with a few quotes pasted in cp1252
             lines.append(line.decode("latin-1").translate(_C1))
             cp1252_lines += 1
 
-    reader = csv.reader(lines, strict=True)  # strict: an open quote is an error instead of swallowing the file's rest
+    reader = csv.reader(
+        lines, strict=True
+    )  # strict makes an open quote an error; otherwise the rest of the file would be one cell
     line = 1
     header: list[str] = []
     rows = []
     try:
         for cells in reader:
             where, line = f"{path}:{line}", reader.line_num + 1
-            cells = [cell.strip(" \t\r\n") for cell in cells]  # not \x85, which may be a damaged ellipsis
+            cells = [cell.strip(" \t\r\n") for cell in cells]  # \x85 stays, since it may be a damaged ellipsis
             if not any(cells):
                 continue
             if not header:
@@ -75,7 +86,13 @@ def read(path: Path) -> Table:
 
 
 def require(columns: Sequence[str], needed: Iterable[str], *, path: Path, cure: str) -> None:
-    """Raises UserError where one of the `needed` columns is not among the file's `columns`, or is there twice."""
+    """Checks that a file has each of the `needed` columns once.
+
+    cure: what the user can do if a column is missing, for the message.
+
+    Raises:
+      UserError: a column is missing or occurs twice.
+    """
     needed = tuple(needed)
     found = ", ".join(columns)
     if missing := [name for name in needed if name not in columns]:
@@ -87,10 +104,12 @@ def require(columns: Sequence[str], needed: Iterable[str], *, path: Path, cure: 
 
 
 def sentiment(cell: str, *, column: str, where: str) -> str | None:
-    """The sentiment that a cell names, in any case; None of an empty one.
+    """Returns the sentiment that a cell names, in lower case; None for an empty cell.
+
+    column, where: the column's name and the row's `FILE:LINE`, for the message.
 
     Raises:
-      UserError: it is none of `SENTIMENTS`; `where` says which file and row holds it.
+      UserError: the cell holds something else than one of `SENTIMENTS`.
     """
     if cell and cell.lower() not in SENTIMENTS:
         raise UserError(
@@ -100,32 +119,33 @@ def sentiment(cell: str, *, column: str, where: str) -> str | None:
     return cell.lower() or None
 
 
-# The 27 printable characters that cp1252 has where Unicode has the C1 controls, which no intact text holds.
+# cp1252 has 27 printable characters at the code points of Unicode's C1 controls. No intact text holds these controls.
 _C1 = {byte: bytes([byte]).decode("cp1252") for byte in range(0x80, 0xA0) if byte not in (0x81, 0x8D, 0x8F, 0x90, 0x9D)}
 
-# UTF-8 that was read as cp1252 or latin-1. Only what intact text does not hold: general punctuation ("â€™"), emoji
-# ("ðŸ˜‚") and small accented letters ("cafÃ©"); not after a capital, where "MAÇÃ»" may well be meant.
+# UTF-8 that was read as cp1252 or latin-1. The pattern has only sequences that intact text does not hold: general
+# punctuation ("â€™"), emoji ("ðŸ˜‚") and small accented letters ("cafÃ©"). The letters do not count after a capital, as
+# a text such as "MAÇÃ»" may be intact.
 _MOJIBAKE = re.compile("â[€\x80].|ð[Ÿ\x9f]..|(?<![A-ZÀ-Þ])[ÂÃ][\xa0-\xbf]", re.DOTALL)
 
 
 def repair(text: str) -> str:
-    """Undoes cp1252 damage; intact text comes back as it is."""
+    """Repairs text that was decoded as cp1252 or latin-1 by mistake. Intact text is returned unchanged."""
     return _MOJIBAKE.sub(_reread, text).translate(_C1)
 
 
 def _reread(match: re.Match[str]) -> str:
     try:
         return b"".join(_byte(char) for char in match[0]).decode("utf-8")
-    except UnicodeError:  # not mojibake after all
+    except UnicodeError:  # the match is not mojibake after all
         return match[0]
 
 
 def _byte(char: str) -> bytes:
-    """The byte that cp1252 shows as `char`; cp1252's five holes and the C1 controls stand for themselves."""
+    """Returns the byte that cp1252 decodes as `char`. A byte that cp1252 leaves undefined is its own code point."""
     return bytes([ord(char)]) if ord(char) < 0x100 else char.encode("cp1252")
 
 
 def listing(items: Sequence[str], *, cap: int = 5) -> str:
-    """`a, b, c`, or the first few of them and how many more there are."""
+    """Returns `a, b, c`, or the first `cap` items and the number of the others: `a, b and 7 more`."""
     more = f" and {len(items) - cap} more" if len(items) > cap else ""
     return ", ".join(items[:cap]) + more

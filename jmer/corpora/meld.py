@@ -1,7 +1,7 @@
-"""MELD's CSVs and clip tree, with all its known damage (https://github.com/declare-lab/MELD).
+"""Reads MELD's CSV files and clip folders, with their known damage (https://github.com/declare-lab/MELD).
 
-Nothing is dropped: a damaged row keeps its text and label, loses what cannot be believed and says so in its notes.
-Clips that are corrupt or cut wrong are found when they are decoded; `Utterance.max_seconds` is there for that.
+No row is dropped. A damaged row keeps its text and label, loses the values that cannot be right, and says so in its
+notes. Corrupt clips are found when they are decoded, and so are wrongly cut ones, by `Utterance.max_seconds`.
 """
 
 import re
@@ -16,24 +16,25 @@ from jmer.base.types import SPLITS, Corpus, Dialogue, Utterance
 from jmer.corpora import csvfile
 
 COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID", "StartTime", "EndTime")
-SENTIMENT = "Sentiment"  # is in every CSV of MELD's; corpora laid out like it may do without
+SENTIMENT = "Sentiment"  # MELD always has this column; a corpus laid out like MELD need not
 CLIP_FOLDERS = {
     "train": "train_splits",
     "dev": "dev_splits_complete",
     "test": "output_repeated_splits_test",
 }
-MAX_SECONDS = 60.0  # the longest real utterance lasts 41 s; the broken one 305 s, as does its clip
+MAX_SECONDS = 60.0  # the longest intact utterance lasts 41 s, and the broken one 305 s
 
+_OTHER_LABELS = "correct the row, or read a corpus with other labels by --config.source=table"
 _TIME = re.compile(r"(\d+):(\d+):(\d+)[,.](\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inventory:
-    """The clips of a split, held against its CSV.
+    """The clips of a split, compared with its CSV.
 
-    rows: how many utterances there are.
-    missing: clips that a row should have and the folder lacks, by name.
-    stray: what else the folder holds, by name.
+    rows: the number of utterances.
+    missing: names of the clips that a row should have and the folder lacks.
+    stray: names of the files in the folder that belong to no row.
     """
 
     split: str
@@ -43,14 +44,14 @@ class Inventory:
 
 
 def lacking(root: Path) -> tuple[str, ...]:
-    """Names of the CSVs and clip folders that MELD has and `root`, laid out as for `load`, does not."""
+    """Returns the names of MELD's CSV files and clip folders that are not in `root`, which `load` describes."""
     names = [(split, f"{split}_sent_emo.csv", Path.is_file) for split in SPLITS]
     names += [(split, name, Path.is_dir) for split, name in CLIP_FOLDERS.items()]
     return tuple(name for split, name, exists in names if not _find(root, split, name, exists))
 
 
 def inventory(root: Path) -> tuple[Inventory, ...]:
-    """Holds the clips in `root` against the CSVs there, split by split.
+    """Compares the clips in `root` with the CSV files there, for each split that has one.
 
     Raises:
       UserError: as `load`.
@@ -69,25 +70,25 @@ def inventory(root: Path) -> tuple[Inventory, ...]:
 def load(root: Path) -> Corpus:
     """Reads MELD, or a corpus laid out like it.
 
-    root: the folder that holds `{train,dev,test}_sent_emo.csv` and the clip folders, each directly or under `train/`,
-      `dev/` and `test/`; the clips may be absent.
+    root: the folder that holds `{train,dev,test}_sent_emo.csv` and the clip folders, either directly or in its
+      subfolders `train`, `dev` and `test`. Clips and splits may be absent.
 
     Raises:
-      UserError: there is no CSV, or one cannot be read as MELD.
+      UserError: there is no CSV file, or one of them does not have MELD's form.
     """
     tables = {split: _find(root, split, f"{split}_sent_emo.csv", Path.is_file) for split in SPLITS}
     folders = {split: _find(root, split, name, Path.is_dir) for split, name in CLIP_FOLDERS.items()}
     if not any(tables.values()):
         raise UserError(
-            f"{root}: no train_sent_emo.csv, dev_sent_emo.csv or test_sent_emo.csv here or in its train, dev and test; "
-            "fetch MELD (github.com/declare-lab/MELD says where), unpack it and give its folder as --config.root"
+            f"{root}: has no train_sent_emo.csv, dev_sent_emo.csv or test_sent_emo.csv, nor do its folders train, dev "
+            "and test; fetch MELD with `python -m jmer.download meld` and give its folder as --config.root"
         )
     with_clips = any(folders.values())
     notes: list[str] = []
     if not with_clips:
         notes.append(
-            f"no clip folders ({', '.join(CLIP_FOLDERS.values())}) in {root}, so there is only text; "
-            "unpack MELD.Raw's train.tar.gz, dev.tar.gz and test.tar.gz there for audio and video"
+            f"no clip folders ({', '.join(CLIP_FOLDERS.values())}) in {root}, so there is only text; for audio and "
+            "video, unpack MELD.Raw's train.tar.gz, dev.tar.gz and test.tar.gz there"
         )
     splits: dict[str, tuple[Dialogue, ...]] = {}
     for split, table in tables.items():
@@ -100,7 +101,7 @@ def load(root: Path) -> Corpus:
         splits[split] = _read_split(table, clips, split, notes)
     ids = Counter(dialogue.id for dialogues in splits.values() for dialogue in dialogues)
     if repeated := sum(count > 1 for count in ids.values()):
-        notes.append(f"{repeated} dialogue ids repeat across splits; they are different dialogues, kept apart by split")
+        notes.append(f"{repeated} dialogue ids occur in several splits; they are kept apart as different dialogues")
     return Corpus(name="meld", labels=MELD_EMOTIONS, splits=splits, notes=tuple(notes))
 
 
@@ -109,10 +110,10 @@ def _find(root: Path, split: str, name: str, exists: Callable[[Path], bool]) -> 
 
 
 def _read_split(path: Path, clips: Path | None, split: str, notes: list[str]) -> tuple[Dialogue, ...]:
-    """One split's dialogues in the order of the file, utterances by id; findings are added to `notes`."""
+    """Reads one split: dialogues in the order of the file, utterances in the order of their ids. Adds to `notes`."""
     table = csvfile.read(path)
     csvfile.require(
-        table.columns, COLUMNS, path=path, cure="use MELD's own CSV, or --config.source=table for other ones"
+        table.columns, COLUMNS, path=path, cure="use MELD's own file, or --config.source=table for another one"
     )
     names = {entry.name for entry in clips.iterdir()} if clips else set()
     dialogues: dict[int, dict[int, Utterance]] = {}
@@ -133,7 +134,7 @@ def _read_split(path: Path, clips: Path | None, split: str, notes: list[str]) ->
             id=key,
             speaker=speaker,
             text=text,
-            label=check_label(row.cells["Emotion"], MELD_EMOTIONS, where=row.where),
+            label=check_label(row.cells["Emotion"], MELD_EMOTIONS, where=row.where, cure=_OTHER_LABELS),
             sentiment=csvfile.sentiment(row.cells.get(SENTIMENT, ""), column=SENTIMENT, where=row.where),
             clip=clips / clip_name if clips and not missing else None,
             missing_clip=missing,
@@ -144,9 +145,9 @@ def _read_split(path: Path, clips: Path | None, split: str, notes: list[str]) ->
         raise UserError(f"{path}: has a header but no rows; fetch the file again")
 
     if table.cp1252_lines:
-        notes.append(f"{split}: {table.cp1252_lines} lines of {path.name} are not UTF-8; read as cp1252")
+        notes.append(f"{split}: {table.cp1252_lines} lines of {path.name} are not UTF-8 and were read as cp1252")
     if repaired:
-        notes.append(f"{split}: cp1252-damaged characters repaired in {repaired} rows")
+        notes.append(f"{split}: characters damaged by cp1252 were repaired in {repaired} rows")
     if absent := sorted(set(range(max(dialogues))) - set(dialogues)):
         notes.append(f"{split}: dialogue ids skip {csvfile.listing([f'dia{number}' for number in absent])}")
     if gaps := [f"dia{d}" for d, utterances in dialogues.items() if max(utterances) >= len(utterances)]:
@@ -154,7 +155,7 @@ def _read_split(path: Path, clips: Path | None, split: str, notes: list[str]) ->
     if clips:
         wanted = {f"{key}.mp4" for key in lines}
         if absent_clips := wanted - names:
-            notes.append(f"{split}: {len(absent_clips)} of {len(wanted)} clips missing from {clips.name}")
+            notes.append(f"{split}: {len(absent_clips)} of {len(wanted)} clips are missing from {clips.name}")
         if stray := sorted(names - wanted):
             names_of = csvfile.listing(stray)
             notes.append(f"{split}: {len(stray)} files in {clips.name} belong to no row and are left out ({names_of})")
@@ -166,14 +167,17 @@ def _read_split(path: Path, clips: Path | None, split: str, notes: list[str]) ->
 
 def _number(row: csvfile.Row, column: str) -> int:
     if not row.cells[column].isdecimal():
-        raise UserError(f"{row.where}: {column} is '{row.cells[column]}'; expected a whole number")
+        raise UserError(f"{row.where}: {column} is '{row.cells[column]}'; expected a whole number; correct the row")
     return int(row.cells[column])
 
 
 def _longest(start: str, end: str) -> tuple[float, str]:
-    """How long a clip from `start` to `end` (such as `00:16:16,059`) may last, and a note where they are not believed.
+    """Returns the most seconds that a clip may last, and a note if its times cannot be right.
 
-    Generous, since the times are rough: two of the test clips last minutes, no good clip comes near its limit.
+    start, end: the times of the row, such as `00:16:16,059`.
+
+    The limit is twice the duration plus 10 s, since the times are rough. No intact clip of MELD comes near its limit,
+    and the two wrongly cut test clips last minutes.
     """
     times = [_TIME.fullmatch(time) for time in (start, end)]
     if not all(times):

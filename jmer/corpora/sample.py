@@ -1,4 +1,4 @@
-"""The embedded sample corpus: synthetic, in MELD's layout, for trying the pipeline."""
+"""Reads the sample corpus that comes with jmer. It is synthetic, has MELD's layout, and serves to try jmer out."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +11,12 @@ FOLDER = Path("data/sample")
 
 
 def load(root: Path | None = None) -> Corpus:
-    """Reads the sample corpus from `root`, else from the clone that holds this file, else from the current folder.
+    """Reads the sample corpus.
+
+    root: the folder that holds it. Without one, the clone that this file is in is tried, then the current folder.
 
     Raises:
-      UserError: it is in neither place.
+      UserError: none of these places has it.
     """
     clone = Path(__file__).resolve().parents[2]
     places = [root] if root else [clone / FOLDER, Path.cwd() / FOLDER]

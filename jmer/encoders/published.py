@@ -1,8 +1,8 @@
-"""Weights as Hugging Face publishes them, read into the parameters of our own Flax networks. No torch, no transformers.
+"""Reads published weights into the parameters of jmer's own Flax networks. Neither torch nor transformers is needed.
 
-A network names its modules as PyTorch does, dots included (`encoder.layers.0.attention`), so that its parameters' paths
-are the published names. What differs is the last part (`kernel`, `scale` and `embedding` are all `weight` there) and
-the order of a kernel's axes.
+A network gives its submodules the names that PyTorch uses, dots included (`encoder.layers.0.attention`), so that the
+path of a parameter is its published name. Two differences remain: PyTorch calls `kernel`, `scale` and `embedding` all
+`weight`, and it orders a kernel's axes the other way round.
 """
 
 import functools
@@ -17,15 +17,16 @@ import jax
 import numpy as np
 from flax.serialization import msgpack_restore
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jaxtyping import Float32
 from safetensors import SafetensorError, safe_open
 
 from jmer.base.errors import UserError
 from jmer.encoders import hub
 
-# Name, as PyTorch has it -> reads the array, float32; only what a network asks for is ever in memory.
-Weights = Mapping[str, Callable[[], np.ndarray]]
+# A weight's name in PyTorch -> a function that reads it as float32, so that only weights in use are held in memory.
+Weights = Mapping[str, Callable[[], Float32[np.ndarray, "..."]]]
 
-# Under which name a model with a head, or with a decoder, holds the encoder.
+# Models that have a head or a decoder hold the encoder under one of these names.
 _PREFIXES = ("", "wav2vec2.", "hubert.", "wavlm.", "unispeech.", "unispeech_sat.", "model.encoder.", "encoder.")
 _WEIGHT_NORMS = (
     ("weight_g", "weight_v"),
@@ -34,10 +35,12 @@ _WEIGHT_NORMS = (
 
 
 def read(folder: Path) -> Weights:
-    """Returns all weights of a directory under PyTorch's names; those that have a weight norm also without it.
+    """Returns all weights of a directory under their names in PyTorch.
+
+    A weight that is stored with a weight norm is also there as the product of its two parts.
 
     Raises:
-      UserError: there are none in a format that is known, or a file is missing or damaged.
+      UserError: the directory has no weights in a known format, or a file is missing or damaged.
     """
     file = _file(folder)
     if file.suffix == ".msgpack":
@@ -54,15 +57,16 @@ def read(folder: Path) -> Weights:
 
 
 def load(folder: Path, module: nn.Module, *inputs: Any) -> dict[str, Any]:
-    """Returns the variables of `module`, float32 numpy arrays, from the weights of a directory.
+    """Returns the variables of `module`, as float32 numpy arrays, from the weights of a directory.
 
-    Weights that the module has no place for are not read: heads, a decoder, a quantiser, layers above those it runs.
+    Weights that the module does not use are not read: heads, a decoder, a quantiser, layers above the highest it runs.
 
     Args:
-      inputs: what the module's `init` takes after the key; `jax.ShapeDtypeStruct`s will do for arrays.
+      module: a network whose submodules have the published names.
+      inputs: the arguments of the module's `__call__`. A `jax.ShapeDtypeStruct` can stand for an array.
 
     Raises:
-      UserError: as `read`, or a weight is missing or of another shape than the module's.
+      UserError: as `read`, or a weight is missing or has another shape than the module's.
     """
     weights, file = read(folder), _file(folder)
     static = {i: x for i, x in enumerate(inputs) if not hasattr(x, "shape")}
@@ -79,24 +83,26 @@ def load(folder: Path, module: nn.Module, *inputs: Any) -> dict[str, Any]:
     for path, wanted in shapes.items():
         name = prefix + names[path]
         if name not in weights:
-            raise UserError(f"{file}: weight {name} is missing, config.json asks for it; fetch both from one place")
+            raise UserError(
+                f"{file}: weight {name} is missing, though config.json asks for it; fetch both files from one place"
+            )
         value = weights[name]()
-        value = _kernel_turned(value) if path[-1] == "kernel" else value
+        value = _transposed(value) if path[-1] == "kernel" else value
         if value.shape != wanted.shape:
             raise UserError(
                 f"{file}: weight {name} has shape {list(value.shape)}, config.json asks for {list(wanted.shape)} "
-                "(in Flax's order); fetch both from one place"
+                "(axes in Flax's order); fetch both files from one place"
             )
         params[path] = value
     return {"params": unflatten_dict(params)}
 
 
 def _file(folder: Path) -> Path:
-    """The file that holds the weights, or their index; `hub.sha256` hashes the same."""
+    """Returns the file that holds the weights or the index of their shards. `hub.sha256` hashes the same one."""
     for name in hub.WEIGHTS:
         if (folder / name).is_file():
             return folder / name
-    raise UserError(f"{folder} has no weights; expected one of {', '.join(hub.WEIGHTS)}")
+    raise UserError(f"{folder} has no weights; expected one of {', '.join(hub.WEIGHTS)}; fetch the model again")
 
 
 def _published_name(path: tuple[str, ...]) -> str:
@@ -104,16 +110,26 @@ def _published_name(path: tuple[str, ...]) -> str:
     return ".".join((*modules, "weight" if leaf in ("kernel", "scale", "embedding") else leaf))
 
 
-def _kernel_turned(kernel: np.ndarray) -> np.ndarray:
-    """`[in, out]` <-> `[out, in]`, and `[T, in / groups, out]` <-> `[out, in / groups, T]`. Others are not turned."""
+def _transposed(kernel: np.ndarray) -> np.ndarray:
+    """Converts a kernel between Flax's and PyTorch's order of axes, in either direction.
+
+    `[in, out]` becomes `[out, in]`, and `[T, in / groups, out]` becomes `[out, in / groups, T]`. Kernels of more axes,
+    which no speech encoder has, stay as they are.
+    """
     return kernel.T if kernel.ndim <= 3 else kernel
 
 
 def _without_norm(name: str, scale: Callable[[], np.ndarray], direction: Callable[[], np.ndarray]) -> np.ndarray:
-    """Salimans & Kingma 2016; the scale has length 1 on the axes over which the norm is taken."""
+    """Multiplies the two parts of a weight norm (Salimans & Kingma 2016): scale times direction over its norm.
+
+    The scale has length 1 on the axes over which the norm is taken.
+    """
     g, v = scale(), direction()
     if any(a not in (1, b) for a, b in itertools.zip_longest(g.shape, v.shape)):
-        raise UserError(f"{name} has shape {list(v.shape)}, and its norm {list(g.shape)}; fetch the model again")
+        raise UserError(
+            f"{name} has shape {list(v.shape)}, which its scale of shape {list(g.shape)} does not fit; fetch the model "
+            "again"
+        )
     axes = tuple(axis for axis, size in enumerate(g.shape) if size == 1)
     return g * (v / np.sqrt(np.square(v, dtype=np.float64).sum(axis=axes, keepdims=True))).astype(np.float32)
 
@@ -123,9 +139,9 @@ def _shards(file: Path) -> list[Path]:
         return [file]
     try:
         names = set(json.loads(file.read_bytes())["weight_map"].values())
+        return [file.parent / name for name in sorted(names)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} cannot be read (it has no weight_map); fetch it again") from error
-    return [file.parent / name for name in sorted(names)]
+        raise UserError(f"{file} cannot be read (it has no usable weight_map); fetch the model again") from error
 
 
 def _safetensors(file: Path) -> dict[str, Callable[[], np.ndarray]]:
@@ -137,11 +153,11 @@ def _safetensors(file: Path) -> dict[str, Callable[[], np.ndarray]]:
     def tensor(name: str) -> np.ndarray:
         return np.asarray(tensors.get_tensor(name), np.float32)
 
-    return {name: functools.partial(tensor, name) for name in tensors.keys()}  # noqa: SIM118 (it is no mapping)
+    return {name: functools.partial(tensor, name) for name in tensors.keys()}  # noqa: SIM118 (not a mapping)
 
 
 def _flax_weights(file: Path) -> dict[str, Callable[[], np.ndarray]]:
-    """transformers' own Flax models number layers by a path's part, `layers/0`."""
+    """Reads the Flax format of transformers, whose paths have the number of a layer as a part of its own: `layer/0`."""
     try:
         tree = flatten_dict(msgpack_restore(file.read_bytes()))
     except (ValueError, TypeError, KeyError, AssertionError) as error:
@@ -149,7 +165,7 @@ def _flax_weights(file: Path) -> dict[str, Callable[[], np.ndarray]]:
 
     def array(path: tuple[str, ...], value: Any) -> np.ndarray:
         value = np.asarray(value, np.float32)
-        return _kernel_turned(value) if path[-1] == "kernel" else value
+        return _transposed(value) if path[-1] == "kernel" else value
 
     return {_published_name(path): functools.partial(array, path, value) for path, value in tree.items()}
 

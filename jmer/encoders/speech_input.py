@@ -1,38 +1,46 @@
-"""What speech encoders take, made of a waveform as published feature extractors make it. No jax: workers run it."""
+"""Turns a waveform into the input of a speech encoder, as published feature extractors do.
+
+Worker processes import this file, so it does not import jax.
+"""
 
 import functools
 import math
 
 import numpy as np
+from jaxtyping import Float
 
 from jmer.base.types import SAMPLE_RATE
 from jmer.media.sound import librosa
 
-SECONDS = 30  # what Whisper has positions for, and the most that an encoder is given at once
-HOP = 160  # samples from frame to frame of the spectrogram, of which two are one of Whisper's
+SECONDS = 30  # the longest sound that Whisper has positions for, and that jmer gives any encoder at once
+HOP = 160  # samples from one frame of the spectrogram to the next; Whisper makes one frame of two
 _FFT = 400
 
 
-def windows(wave: np.ndarray) -> list[np.ndarray]:
-    """Cuts a waveform `[T]` into as few parts of at most 30 s as will do, of equal length to within a sample."""
+def windows(wave: Float[np.ndarray, " T"]) -> list[Float[np.ndarray, " _"]]:
+    """Cuts a waveform into the fewest windows of at most 30 s. Their lengths differ by at most one sample."""
     return np.array_split(wave, max(math.ceil(len(wave) / (SECONDS * SAMPLE_RATE)), 1))
 
 
-def normalised(wave: np.ndarray) -> np.ndarray:
-    """`[T]` float32 -> the same with mean 0 and variance 1, as Wav2Vec2FeatureExtractor makes it of a wave alone."""
+def normalised(wave: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:
+    """Scales a waveform to mean 0 and variance 1, as Wav2Vec2FeatureExtractor does with a single wave."""
     return (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
 
 
-def whisper_frames(wave: np.ndarray) -> int:
-    """How many of Whisper's frames, of 20 ms, a waveform reaches into."""
+def whisper_frames(wave: Float[np.ndarray, " T"]) -> int:
+    """Returns how many of Whisper's frames of 20 ms the waveform fills, the last perhaps in part."""
     return math.ceil(len(wave) / (2 * HOP))
 
 
-def log_mel(wave: np.ndarray, *, mels: int, seconds: int) -> np.ndarray:
-    """`[T]` float32, at most 30 s -> `[frames, mels]` float32, as WhisperFeatureExtractor makes it.
+def log_mel(wave: Float[np.ndarray, " T"], *, mels: int, seconds: int) -> Float[np.ndarray, "frames {mels}"]:
+    """Computes Whisper's log-mel spectrogram, as WhisperFeatureExtractor does.
 
-    Args:
-      seconds: silence is added up to this length, 30 as published; it is always added up to a whole pair of frames.
+    wave: 16 kHz mono, at most 30 s.
+    mels: number of mel bands.
+    seconds: silence is appended up to this length. Whisper was published with 30. Silence is also appended until the
+      number of frames is even.
+
+    Returns: float32, one frame every 10 ms.
     """
     samples = max(2 * HOP * whisper_frames(wave), seconds * SAMPLE_RATE)
     wave = np.pad(np.pad(wave, (0, samples - len(wave))), _FFT // 2, mode="reflect")

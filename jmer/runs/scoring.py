@@ -81,7 +81,8 @@ def compatible_split(run: Run, dataset: store.Dataset, split: str) -> tuple[Feat
                 f"{dataset.path}: its {modality} features come from another extractor ({found['extractor']}) than "
                 f"the run's ({expected['extractor']}); extract again with the run's"
             )
-    numbers = [run.labels.index(check_label(x, run.labels, where=str(dataset.path))) for x in dataset.labels]
+    cure = "score a dataset that has only labels of the run"
+    numbers = [run.labels.index(check_label(x, run.labels, where=str(dataset.path), cure=cure)) for x in dataset.labels]
     lookup = np.array([*numbers, UNLABELLED], np.int32)  # UNLABELLED is -1: the last
     return tuple(replace(d, labels=lookup[d.labels]) for d in dataset.split(split))
 

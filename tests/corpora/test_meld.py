@@ -33,7 +33,7 @@ def utterances(corpus: Corpus, split: str = "train") -> dict[str, Utterance]:
 
 
 def note(corpus: Corpus, *words: str) -> str:
-    """The one note that holds all of `words`."""
+    """Returns the note that holds all of `words`; there must be exactly one."""
     (found,) = [note for note in corpus.notes if all(word in note for word in words)]
     return found
 
@@ -84,7 +84,7 @@ def test_finds_both_layouts(tmp_path: Path, csv_below: bool, clips_below: bool):
         assert clip is not None
         assert clip.exists()
         assert split in clip.parts or not clips_below
-    assert [text for text in corpus.notes if "repeat across splits" not in text] == []
+    assert [text for text in corpus.notes if "occur in several splits" not in text] == []
 
 
 def test_clips_missing_and_stray(tmp_path: Path):
@@ -101,7 +101,7 @@ def test_clips_missing_and_stray(tmp_path: Path):
     assert dev["dia0_utt6"].clip == tmp_path / "dev_splits_complete/dia0_utt6.mp4"
     assert dev["dia0_utt7"].clip is None
     assert dev["dia0_utt7"].missing_clip == "dia0_utt7.mp4"
-    assert note(corpus, "dev", "1 of 2 clips missing")
+    assert note(corpus, "dev", "1 of 2 clips are missing")
     assert note(corpus, "test", "10 files", "._dia0_utt0.mp4, final_videos_testdia0_utt0.mp4", "and 5 more")
     assert note(corpus, "train", "no clip folder train_splits")
     assert utterances(corpus)["dia0_utt0"].missing_clip == "", "a split without clips is no fault of its rows"
@@ -114,7 +114,7 @@ def test_ids_with_gaps(tmp_path: Path):
     assert note(corpus, "train", "dialogue ids skip dia1")
     assert note(corpus, "train", "utterance ids skip numbers in 1 dialogues (dia2)")
     assert note(corpus, "dev", "dialogue ids skip dia0, dia1, dia3, dia4")
-    assert note(corpus, "1 dialogue ids repeat across splits")
+    assert note(corpus, "1 dialogue ids occur in several splits")
     assert [len(dialogue.utterances) for dialogue in corpus.splits["train"]] == [1, 2]
 
 
@@ -216,6 +216,8 @@ def test_errors_name_the_place(tmp_path: Path):
     fails(f"{path}:4", "dia0_utt0", f"{path}:2")
     write_csv(path, [Line(), Line(number=1, emotion="joyful")])
     fails(f"{path}:3", "'joyful'", "did you mean 'joy'?")
+    write_csv(path, [Line(), Line(number=1, emotion="bored")])
+    fails(f"{path}:3", "'bored'", "read a corpus with other labels by --config.source=table")
     write_csv(path, [Line(), Line(number=1, sentiment="meh")])
     fails(f"{path}:3", "Sentiment is 'meh'", "expected negative, neutral, positive or nothing")
     write_csv(path, [Line()], header=HEADER.replace("Emotion", "Feeling").replace("EndTime", "End"))

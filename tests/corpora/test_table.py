@@ -67,7 +67,7 @@ def test_columns_renamed(tmp_path: Path):
     fails(path, "lacks the columns label, text", "found: Emotion, dialogue", "--config.columns.label=NAME")
     fails(path, "lacks the column text", "--config.columns.text=NAME", "text, clip or both", label="Emotion")
     fails(path, "lacks the column Path", "--config.columns.clip=NAME", label="Emotion", text="Said", clip="Path")
-    with pytest.raises(UserError, match="emotion: no such column"):
+    with pytest.raises(UserError, match=r"columns\.emotion: there is no such column; expected one of dialogue"):
         table.load(path, columns={"emotion": "Emotion"})
 
 
@@ -111,6 +111,7 @@ def test_labels(tmp_path: Path):
     assert table.load(path).labels == ("glad", "sad")
     assert table.load(path, labels=("sad", "mad", "glad")).labels == ("sad", "mad", "glad")
     fails(path, "mine.csv:4: label 'glad'", "did you mean 'glade'?", labels=("sad", "glade"))
+    fails(path, "mine.csv:2: label 'sad'", "add the label to the set in --config.labels", labels=("glade", "x"))
     unlabelled = write(tmp_path, "d,0,Ann,a,,train,")
     fails(unlabelled, "no row has a label", "--config.labels")
     assert utterances(table.load(unlabelled, labels=("a", "b")))[0].label is None
@@ -122,10 +123,25 @@ def test_wrong_cells(tmp_path: Path):
     fails(write(tmp_path, good, "d,1,Ann,Hi,sad,,"), "mine.csv:3", "split cell is empty")
     fails(write(tmp_path, good, ",1,Ann,Hi,sad,train,"), "mine.csv:3", "dialogue cell is empty")
     fails(write(tmp_path, good, "d,1,,Hi,sad,train,"), "mine.csv:3", "speaker cell is empty")
-    fails(write(tmp_path, good, "", "d,0,Ann,Hi,sad,train,"), "mine.csv:4", "'d_0' is already at", "mine.csv:2")
+    fails(
+        write(tmp_path, good, "", "d,0,Ann,Hi,sad,train,"),
+        "mine.csv:4",
+        "'0' of dialogue 'd' is already at",
+        "mine.csv:2",
+    )
     fails(write(tmp_path), "no rows")
     fails(tmp_path / "none.csv", "cannot be read")
     fails(tmp_path, "cannot be read")
+
+
+def test_ids_are_unique_where_names_run_together(tmp_path: Path):
+    rows = ["a_1,2,Ann,Hi,sad,train,", "a,1_2,Ann,Oh,sad,train,", "a_,1_2,Ann,No,sad,train,", "a,1_2,Ann,Oh,sad,dev,"]
+    corpus = table.load(write(tmp_path, *rows))
+
+    assert [entry.id for entry in utterances(corpus)] == ["a_1_2", "a__1_2", "a___1_2"]
+    assert [entry.text for entry in utterances(corpus)] == ["Hi", "Oh", "No"]
+    assert [entry.id for entry in utterances(corpus, "dev")] == ["a_1_2"]
+    fails(write(tmp_path, *rows, rows[1]), "mine.csv:6", "'1_2' of dialogue 'a' is already at", "mine.csv:3")
 
 
 def test_a_dialogue_name_in_two_splits_is_two_dialogues(tmp_path: Path):
@@ -145,7 +161,7 @@ def test_clip_missing_is_noted(tmp_path: Path):
 
     assert [entry.clip for entry in utterances(corpus)] == [None, None]
     assert [entry.missing_clip for entry in utterances(corpus)] == ["gone.mp4", ""]
-    assert corpus.notes == ("1 of 1 clips missing",)
+    assert corpus.notes == ("1 of 1 clips are missing",)
 
 
 def test_clip_that_is_none(tmp_path: Path):
@@ -175,7 +191,9 @@ def test_encodings(tmp_path: Path, encoding: str):
 
     (entry,) = utterances(corpus)
     assert (entry.speaker, entry.text, entry.label) == ("Zoë", "it’s…", "gênée")
-    assert corpus.notes == (("1 lines of mine.csv are not UTF-8; read as cp1252",) if encoding == "cp1252" else ())
+    assert corpus.notes == (
+        ("1 lines of mine.csv are not UTF-8 and were read as cp1252",) if encoding == "cp1252" else ()
+    )
 
 
 def test_damaged_text_is_repaired_but_not_paths(tmp_path: Path):
@@ -184,7 +202,7 @@ def test_damaged_text_is_repaired_but_not_paths(tmp_path: Path):
 
     assert utterances(corpus)[0].text == "it’s"
     assert utterances(corpus)[0].clip == wav
-    assert corpus.notes == ("cp1252-damaged characters repaired in 1 rows",)
+    assert corpus.notes == ("characters damaged by cp1252 were repaired in 1 rows",)
 
 
 def test_ravdess_audio(shared: Path, tmp_path: Path):

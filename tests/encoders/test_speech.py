@@ -13,7 +13,7 @@ from jmer.base.types import SAMPLE_RATE
 from jmer.encoders import published, speech
 from jmer.encoders.speech import SpeechEncoder
 from jmer.encoders.speech_input import log_mel, normalised, windows
-from jmer.encoders.speech_nets import Wav2Vec2, Wav2Vec2Config
+from jmer.encoders.wav2vec2 import Wav2Vec2, Wav2Vec2Config
 from jmer.media import decoding
 
 FIXTURES_FOLDER = Path(__file__).parents[1] / "fixtures"
@@ -50,7 +50,7 @@ def test_every_layer_equals_pytorch_in_a_padded_batch(case: str, tmp_path: Path)
     for row, wave in zip(padded, WAVES, strict=True):
         row[: len(wave)] = wave
     lengths = np.array([len(wave) for wave in WAVES])
-    found, mask = jax.jit(lambda *xs: Wav2Vec2(config).apply(*xs, (0, 1, 2)))(params, padded, lengths)
+    found, mask = jax.jit(lambda *xs: Wav2Vec2(config=config).apply(*xs, (0, 1, 2)))(params, padded, lengths)
     for i in range(3):
         for layer in range(3):
             expected = states(case, i, layer)
@@ -81,7 +81,7 @@ def run(encoder: SpeechEncoder, inputs: list[np.ndarray], layers: tuple[int, ...
 
 
 def test_batches_of_any_order_and_size_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(speech, "_batch", lambda: 3000)
+    monkeypatch.setattr(speech, "_samples_a_batch", lambda: 3000)
     monkeypatch.setattr(speech, "_SHORTEST", 300)
     encoder = SpeechEncoder(write("hubert_base", tmp_path))
     many = [WAVES[i % 3][: 400 + 20 * (i % 2)] for i in range(8)] + WAVES

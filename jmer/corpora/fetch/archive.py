@@ -1,7 +1,7 @@
-"""Archives unpacked with those within them; cut off at any moment, it goes on when called again.
+"""Unpacks archives, and the archives within them. A call that was cut off goes on when it is repeated.
 
-Nothing of an archive is trusted: names that lead out of the folder, links and devices are refused, every file's size is
-held against the free disk before it is written, and damage anywhere is an error, never a file less.
+Archives are not trusted. Names that lead out of the folder, links and devices are refused. Before a file is written,
+its size is compared with the free space. Damage anywhere raises an error, so that no file is missing unnoticed.
 """
 
 import bz2
@@ -26,36 +26,38 @@ from jmer.corpora.fetch import disk
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tar.xz", ".zip")
 
 _CHUNK = 1 << 20  # bytes
-_DEPTH = 3  # archives within archives within the archive; an archive can hold itself
+_DEPTH = 3  # levels of archives within archives; an archive can contain itself
 _COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
-_WORK = ".partial"  # ends the names of folders that are not whole
+_WORK = ".partial"  # the suffix of folders that are still incomplete
 _ZIP = b"PK\x03\x04"
 _Item = TypeVar("_Item")
 
 
 class Damaged(UserError):
-    """An archive that is not whole, or none."""
+    """The archive is incomplete, or the file is no archive."""
 
 
 def unpack(archive: Path, tree: Path, *, keep: bool = False) -> None:
-    """Unpacks an archive, and the archives within it where they lie, to the new folder `tree`.
+    """Unpacks an archive to the new folder `tree`, and each archive within it to the folder that it lies in.
 
-    `tree` + `.unpacked.json` says which are done. If an earlier call was cut off, those are not unpacked again; if it
-    was for another archive, `tree` is emptied first. macOS' leftovers (`._*`, `.DS_Store`) are left out.
+    `tree` + `.unpacked.json` records the archives that are done. If an earlier call was cut off, these are not unpacked
+    again. If the earlier call was for another archive, `tree` is emptied first. Files that macOS adds to archives
+    (`._*`, `.DS_Store`) are left out.
 
     Args:
-      keep: whether to leave the inner archives; else each is deleted when it is unpacked.
+      archive: a tar file, compressed or not, or a zip file.
+      keep: leave the inner archives where they are, instead of deleting each once it is unpacked.
 
     Raises:
-      Damaged: it, or one within it, is cut off, damaged or no tar or zip archive.
-      UserError: it holds what could do harm, or the disk is full.
+      Damaged: the archive, or one within it, is cut off, damaged or no tar or zip archive.
+      UserError: there is no such file, the archive holds an entry that could do harm, or the disk is full.
     """
     if not archive.is_file():
         raise UserError(f"{archive}: there is no such file; give the path of a tar or zip archive")
     if not _marked(tree, archive):
         with disk.writing(tree):
             if tree.exists():
-                print(f"{tree} is left of an unpacking that was of another archive, or had not got far; starting over")
+                print(f"{tree} was left by another archive, or by a call that was cut off early; starting over")
                 shutil.rmtree(tree)
             _marks(tree).unlink(missing_ok=True)
         _unpack_one(archive, tree, tree)
@@ -63,10 +65,12 @@ def unpack(archive: Path, tree: Path, *, keep: bool = False) -> None:
 
 
 def unpack_inner(tree: Path, *, keep: bool) -> None:
-    """Unpacks the archives that lie in a folder, beside themselves.
+    """Unpacks every archive in a folder and its subfolders to the folder that the archive lies in.
+
+    keep: see `unpack`.
 
     Raises:
-      UserError: as `unpack`, or what is unpacked is there already and differs.
+      UserError: as `unpack`, or a file would replace another one that differs.
     """
     for _ in range(_DEPTH):
         inner = [
@@ -84,10 +88,10 @@ def unpack_inner(tree: Path, *, keep: bool) -> None:
 
 
 def install(tree: Path, out: Path) -> None:
-    """Moves `tree` to `out`; where that exists, into it, if it holds nothing else under the same names.
+    """Moves `tree` to `out`. If `out` exists, the files are moved into it.
 
     Raises:
-      UserError: something in `out` differs from what should come there. Nothing was moved.
+      UserError: a file in `out` has the name of one in `tree` and differs from it. Nothing was moved.
     """
     with disk.writing(out):
         if not out.exists():
@@ -99,13 +103,13 @@ def install(tree: Path, out: Path) -> None:
             if os.path.lexists(there) and not same:
                 raise UserError(
                     f"{there} is there already and differs from the archive's; move {out} away and run the same "
-                    "command again: what is fetched and unpacked is kept"
+                    "command again, which will not fetch or unpack a second time"
                 )
         _merge(tree, out)
 
 
 def finish(tree: Path) -> None:
-    """Removes what is left of `tree` and the note of what was unpacked to it."""
+    """Removes `tree`, which may be gone already, and the record of the archives that were unpacked to it."""
     with disk.writing(tree):
         _marks(tree).unlink(missing_ok=True)
         if tree.exists():
@@ -113,6 +117,7 @@ def finish(tree: Path) -> None:
 
 
 def _merge(tree: Path, out: Path) -> None:
+    """Moves what is in `tree` into `out`, where files of the same name are equal, and removes `tree`."""
     for path in list(tree.iterdir()):
         there = out / path.name
         if not there.exists():
@@ -125,13 +130,13 @@ def _merge(tree: Path, out: Path) -> None:
 
 
 def _unpack_one(archive: Path, into: Path, tree: Path) -> None:
-    """Unpacks one archive to a folder in `into`, then moves what is in that to `into` and takes note in `tree`'s."""
+    """Unpacks one archive to a work folder in `into`, moves its content to `into`, and adds to the record of `tree`."""
     work = into / f".{archive.name}{_WORK}"
     with disk.writing(into):
         if work.exists():
             shutil.rmtree(work)
         work.mkdir(parents=True)
-    # At least as much as the archive holds; how much more is only seen file by file.
+    # The content takes at least the space of the archive. How much more it takes shows file by file.
     disk.need(archive.stat().st_size, work, f"unpacking {archive}")
     skipped = 0
     with archive.open("rb") as raw, disk.bar(archive.stat().st_size, f"unpacking {archive.name}") as bar:
@@ -148,13 +153,15 @@ def _unpack_one(archive: Path, into: Path, tree: Path) -> None:
                     path.mkdir(parents=True, exist_ok=True)
                     continue
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("wb") as file:  # of two entries of one name the later counts, as it does for tar
+                with path.open(
+                    "wb"
+                ) as file:  # of two entries with one name the later replaces the earlier, as tar does it
                     for chunk in _reading(archive, entry.chunks()):
                         file.write(chunk)
                         bar.update(raw.tell() - bar.n)
         bar.update(bar.total - bar.n)
     if skipped:
-        print(f"{archive.name}: {skipped} leftovers of macOS left out")
+        print(f"{archive.name}: {skipped} files that macOS had added were left out")
     install(work, into)
     with disk.writing(tree):
         files.save_json(_marks(tree), disk.load(_marks(tree)) | {_mark(tree, archive): _identity(archive)})
@@ -162,7 +169,13 @@ def _unpack_one(archive: Path, into: Path, tree: Path) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
-    """A file or folder in an archive; `refused` says why it may be neither. `chunks` must be read before the next."""
+    """A file or folder in an archive.
+
+    size: of the unpacked file, in bytes.
+    folder: the entry is a folder.
+    refused: the kind of an entry that is neither file nor folder, such as `a link or device`; otherwise empty.
+    chunks: gives the content piece by piece. It must be read before the next entry is asked for.
+    """
 
     name: str
     size: int
@@ -172,6 +185,7 @@ class _Entry:
 
 
 def _entries(raw: IO[bytes]) -> Iterator[_Entry]:
+    """Yields the entries of an archive, whose format is known by its first bytes."""
     magic = raw.read(6)
     raw.seek(0)
     if magic.startswith(_ZIP):
@@ -182,13 +196,16 @@ def _entries(raw: IO[bytes]) -> Iterator[_Entry]:
 
 def _zip_entries(raw: IO[bytes]) -> Iterator[_Entry]:
     with zipfile.ZipFile(raw) as archive:
-        # zipfile does not hold what it found against how many files there should be, which the archive's end tells.
+        # zipfile does not compare the number of entries that it finds with the number at the end of the archive.
         raw.seek(-min(raw.seek(0, os.SEEK_END), 22 + 0xFFFF), os.SEEK_END)
         _, _, end = raw.read().rpartition(b"PK\5\6")
-        if int.from_bytes(end[6:8], "little") not in (len(archive.infolist()), 0xFFFF):  # the latter: too many to tell
-            raise zipfile.BadZipFile("there should be another number of files in it")
+        if int.from_bytes(end[6:8], "little") not in (
+            len(archive.infolist()),
+            0xFFFF,
+        ):  # 0xFFFF stands for any larger number
+            raise zipfile.BadZipFile("the number of its files differs from the number it states")
         for info in archive.infolist():
-            kind = stat.S_IFMT(info.external_attr >> 16)  # of Unix, where the archive was made there
+            kind = stat.S_IFMT(info.external_attr >> 16)  # the Unix mode; 0 if the archive was made on another system
             yield _Entry(
                 name=info.filename,
                 size=info.file_size,
@@ -210,7 +227,7 @@ def _tar_entries(stream: Any) -> Iterator[_Entry]:
                 refused="" if member.isreg() or member.isdir() else "a link or device",
                 chunks=partial(_chunks, partial(archive.extractfile, member)),
             )
-        # tarfile ends in silence at whatever is no header; only a block of zeros is the end.
+        # tarfile stops without an error at any block that is no header. Only a block of zeros is the real end.
         stream.seek(archive.offset)
         if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise tarfile.ReadError(f"neither a file nor the end at {archive.offset}")
@@ -219,40 +236,45 @@ def _tar_entries(stream: Any) -> Iterator[_Entry]:
 
 
 def _chunks(opener: Callable[[], Any]) -> Iterator[bytes]:
+    """Yields the content of the file that `opener` opens."""
     with opener() as stream:
         while chunk := stream.read(_CHUNK):
             yield chunk
 
 
 def _reading(archive: Path, items: Iterable[_Item]) -> Iterator[_Item]:
-    """Yields `items`, and says of which archive it is that they cannot be read."""
+    """Yields `items`, which are read from `archive`. An error of the reading is raised as Damaged."""
     try:
         yield from items
-    except Exception as error:  # tarfile and zipfile let about any error out, an IndexError too
+    except Exception as error:  # on damage tarfile and zipfile raise errors of almost any class, IndexError too
         raise Damaged(f"{archive}: is cut off, damaged or no tar or zip archive ({error})") from error
 
 
 def _parts(archive: Path, entry: _Entry) -> tuple[str, ...]:
-    """The folders and the name of an entry. Stricter than tarfile's data filter, which early 3.11 and zip lack.
+    """Splits an entry's path into folders and name.
+
+    The check is stricter than tarfile's data filter, which early versions of Python 3.11 lack, and zip files always.
 
     Raises:
-      UserError: it is a link or device, or leads out of the folder that the archive is unpacked to.
+      UserError: the entry is a link or device, or its path leads out of the folder that is unpacked to.
     """
     parts = PurePosixPath(entry.name.replace("\\", "/")).parts
     outside = ".." in parts or "\0" in entry.name or PureWindowsPath(entry.name).anchor
     if why := entry.refused or ("outside of its folder" if outside else ""):
         raise UserError(
-            f"{archive}: holds {entry.name!a}, which is {why}, so nothing of it is used; give an archive of plain "
-            "files and folders, or unpack it yourself if you trust it"
+            f"{archive}: holds {entry.name!a}, which is {why}, so nothing of the archive is used; give an archive of "
+            "plain files and folders, or unpack it yourself if you trust it"
         )
     return parts
 
 
 def _marks(tree: Path) -> Path:
+    """Returns the file that records which archives have been unpacked to `tree`."""
     return tree.with_name(f"{tree.name}.unpacked.json")
 
 
 def _mark(tree: Path, archive: Path) -> str:
+    """Returns the archive's name in the record: relative to `tree` if it lies there, otherwise absolute."""
     inside = archive.is_relative_to(tree)
     return str(archive.relative_to(tree) if inside else archive.resolve())
 
@@ -262,6 +284,6 @@ def _marked(tree: Path, archive: Path) -> bool:
 
 
 def _identity(archive: Path) -> list[int]:
-    """Changes with the archive, and costs nothing."""
+    """Returns size and time of change, which tell an archive from another one without reading it."""
     status = archive.stat()
     return [status.st_size, status.st_mtime_ns]

@@ -1,4 +1,4 @@
-"""What fetching and unpacking share: room on the disk, errors of writing, small records, progress."""
+"""What fetching and unpacking share: free disk space, write errors, small records, progress."""
 
 import contextlib
 import json
@@ -17,7 +17,13 @@ _SPARE = 64 << 20  # bytes of the disk that are left free
 
 
 def need(size: int, folder: Path, what: str) -> None:
-    """Raises UserError where the disk of `folder` has not `size` bytes free, and a few to spare, for `what`."""
+    """Checks that the disk of `folder` has `size` bytes free, and 64 MB more.
+
+    what: what needs the space, for the message.
+
+    Raises:
+      UserError: the disk has less.
+    """
     free = shutil.disk_usage(folder).free
     if size + _SPARE > free:
         raise UserError(
@@ -28,32 +34,35 @@ def need(size: int, folder: Path, what: str) -> None:
 
 @contextlib.contextmanager
 def writing(place: Path) -> Iterator[None]:
-    """Says of what cannot be written that it is the user's to mend."""
+    """Turns an OSError of the block, which writes `place`, into a UserError that tells the user what to do."""
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"{error.filename or place}: cannot be written ({error.strerror}); make room, get the right to, or give "
-            "another --root, then run the same command again"
+            f"{error.filename or place}: cannot be written ({error.strerror}); make room, change the permissions, or "
+            "give another --root, then run the same command again"
         ) from error
 
 
 def size_of(path: Path) -> int:
+    """Returns the size of a file in bytes, 0 if there is none."""
     return path.stat().st_size if path.exists() else 0
 
 
 def load(file: Path) -> dict[str, Any]:
-    """What `jmer.base.files.save_json` wrote; nothing where there is none."""
+    """Returns the record that `jmer.base.files.save_json` wrote. It is empty if the file is missing or damaged."""
     try:
         return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     except ValueError as error:
-        print(f"{file} is damaged ({error}) and not used: what it told of is done again", file=sys.stderr)
+        print(f"{file} is damaged ({error}), so the work that it records is done again", file=sys.stderr)
         return {}
 
 
 def in_bytes(count: int) -> str:
+    """Returns a number of bytes with three digits and a unit, such as `1.05GB`."""
     return f"{tqdm.format_sizeof(count)}B"
 
 
 def bar(total: int | None, desc: str, *, initial: int = 0) -> tqdm:
+    """Returns a progress bar that counts bytes. total: None if the number of bytes is not known."""
     return cli.progress_bar(total=total, desc=desc, initial=initial, unit="B", unit_scale=True)

@@ -1,7 +1,7 @@
-"""Large files fetched over HTTP, from where an earlier try was cut off.
+"""Fetches large files over HTTP, and goes on where an earlier attempt was cut off.
 
-urllib and not requests, which undoes a `Content-Encoding: gzip` that web servers put on tar.gz files: what lies on the
-disk would not be what was sent, its length would not fit and no Range could be asked for.
+It uses urllib. The requests package would undo the `Content-Encoding: gzip` that some servers put on tar.gz files: the
+bytes on the disk would then differ from the bytes sent, so that neither the length nor a Range would fit.
 """
 
 import http.client
@@ -20,35 +20,38 @@ from jmer.base import files
 from jmer.base.errors import UserError
 from jmer.corpora.fetch import disk
 
-_WAITS = (1, 2, 4, 8, 16)  # seconds before each further try
+_WAITS = (1, 2, 4, 8, 16)  # seconds before each further attempt
 _TIMEOUT = 60  # seconds without a byte
 _CHUNK = 1 << 20  # bytes
 
 
 class Unreachable(UserError):
-    """The file cannot be had from where it should come."""
+    """The server cannot be reached, or does not send the file."""
 
 
 class _Dropped(Exception):
-    """A connection that broke; worth another try."""
+    """The connection broke. Another attempt may succeed."""
 
 
 class _NotConnected(_Dropped):
-    """No connection came about."""
+    """No connection could be made."""
 
 
 def download(url: str, target: Path, *, sha256: str = "") -> str:
     """Fetches `url` to `target` and returns its SHA-256.
 
-    What has come stays in `target` + `.part`, and `target` + `.json` says of what: the next call goes on from there if
-    the server still has the same file, by its length, ETag and time of change, and starts over if not.
+    The bytes received so far are kept in `target` + `.part`, and `target` + `.json` records the file that they belong
+    to. The next call goes on from there if the server still has the same file, judged by length, ETag and time of
+    change. Otherwise it starts over.
 
     Args:
-      sha256: what the file must have; without it only the length that the server told is checked.
+      url: an http or https address.
+      target: the path of the file; its folder is made if necessary.
+      sha256: the SHA-256 that the file must have. Without one only the length is checked, if the server says it.
 
     Raises:
-      Unreachable: there is no network, the server has no such file, or the connection breaks time and again.
-      UserError: the URL is not one, the SHA-256 is another, or the disk is full.
+      Unreachable: there is no network, the server has no such file, or the connection broke six times in a row.
+      UserError: `url` is no http address, the SHA-256 differs, or the disk is full.
     """
     place = urlsplit(url)
     if place.scheme not in ("http", "https") or not place.hostname:
@@ -66,7 +69,7 @@ def download(url: str, target: Path, *, sha256: str = "") -> str:
         except _Dropped as drop:
             met = met or not isinstance(drop, _NotConnected)
             if disk.size_of(part) > before:
-                waits = list(_WAITS)  # it gets on, if in pieces
+                waits = list(_WAITS)  # the attempt made progress
             if not (met and waits):
                 raise Unreachable(f"{drop}" + (f", {len(_WAITS) + 1} times in a row" if met else "")) from drop
             wait = waits.pop(0)
@@ -85,7 +88,7 @@ def check_sha256(file: Path, sha256: str) -> str:
     """Returns the file's SHA-256.
 
     Raises:
-      UserError: it is not `sha256`, where one is given.
+      UserError: `sha256` is given and differs.
     """
     digest = files.sha256(file)
     if sha256 and digest != sha256.lower():
@@ -97,14 +100,14 @@ def check_sha256(file: Path, sha256: str) -> str:
 
 
 def _fetch(url: str, part: Path, record: Path) -> None:
-    """One connection: the rest of the file if `part` is the beginning of what the server has, else all of it."""
+    """Fetches over one connection: the rest of the file if `part` is its beginning, otherwise all of it."""
     known, have = disk.load(record), disk.size_of(part)
     length, validator = known.get("bytes"), known.get("etag") or known.get("last_modified")
     if have and (known.get("url") != url or not validator):
-        print(f"{part}: its {disk.in_bytes(have)} are not known to be the beginning of {url}; starting over")
+        print(f"{part}: its {disk.in_bytes(have)} may not be the beginning of {url}; starting over")
         have = 0
     if have and have == length:
-        return  # all there, but not yet called so
+        return  # the file is complete, and only its renaming was cut off
     headers = {"Range": f"bytes={have}-", "If-Range": validator} if have else {}
     with _connect(url, headers) as response:
         now = _described(url, response)
@@ -116,17 +119,18 @@ def _fetch(url: str, part: Path, record: Path) -> None:
             have = 0
         if not have:
             with disk.writing(part.parent):
-                part.unlink(missing_ok=True)  # before the record: never the old bytes under the new name
+                part.unlink(missing_ok=True)  # before the new record is written, which must never describe old bytes
                 files.save_json(record, now)
         if goes_on or not part_only:
             _receive(response, part, have=have, length=now["bytes"])
             return
-    _fetch(url, part, record)  # what came was a piece of another file
+    _fetch(url, part, record)  # the server sent a part of a file that has changed; ask for all of it
 
 
 def _receive(response: Any, part: Path, *, have: int, length: int | None) -> None:
+    """Writes the response to `part`, behind its first `have` bytes. length: of the whole file; None if not known."""
     if length is None:
-        print("the server does not say how long the file is, so whether it is whole shows only when it is unpacked")
+        print("the server does not say how long the file is, so only unpacking will show whether it is complete")
     else:
         disk.need(length - have, part.parent, f"fetching {response.url}")
     with (
@@ -144,14 +148,15 @@ def _receive(response: Any, part: Path, *, have: int, length: int | None) -> Non
 
 
 def _connect(url: str, headers: dict[str, str]) -> Any:
+    """Returns the response of the server. headers: those that ask for a range; empty to ask for the whole file."""
     host = urlsplit(url).hostname
-    # Without `identity` an intermediary may compress, and no length would hold.
+    # Without `identity` an intermediary may compress the file, and its length would change.
     request = Request(url, headers={"User-Agent": "jmer", "Accept-Encoding": "identity"} | headers)
     try:
         response = urlopen(request, timeout=_TIMEOUT)
     except HTTPError as error:
         error.close()
-        if error.code == 416 and headers:  # shorter now than what is here, and the server does not heed If-Range
+        if error.code == 416 and headers:  # the file is now shorter than `part`, and the server ignores If-Range
             return _connect(url, {})
         answer = f"{host} answered {error.code} {error.reason}"
         if error.code in (408, 425, 429) or error.code >= 500:
@@ -178,7 +183,7 @@ def _received(response: Any) -> Iterator[bytes]:
 
 
 def _described(url: str, response: Any) -> dict[str, Any]:
-    """What tells one state of the file from another. Weak ETags say too little: bytes may differ under the same."""
+    """Returns what distinguishes versions of the file. A weak ETag does not count, as it allows different bytes."""
     etag = response.headers.get("ETag", "")
     length = response.headers.get("Content-Length", "")
     if response.status == 206:
@@ -192,5 +197,6 @@ def _described(url: str, response: Any) -> dict[str, Any]:
 
 
 def _range_start(response: Any) -> int | None:
+    """Returns the position in the file at which the response begins; None if the response is no range."""
     match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     return int(match[1]) if match else None

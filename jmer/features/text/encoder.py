@@ -60,6 +60,8 @@ class HFText(PooledLayers):
         named = [f"{speaker}: {text}" if self.speakers and self.context else text for speaker, text in raw]
         before = "\n".join(named[:-1])
         tokens, own, total = self._encoder.tokenize(named[-1], before=before, limit=self.max_tokens)
+        if own.start == own.stop:
+            return Prepared(payload=None, status="degraded", reason="the text holds no token of the encoder's")
         if total > len(tokens):
             reason = f"text of {total} tokens cut at {len(tokens)}"
             return Prepared(payload=(tokens, own), status="degraded", reason=reason)

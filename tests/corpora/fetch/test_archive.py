@@ -87,7 +87,7 @@ def test_leftovers_of_macos_are_left_out(tmp_path: Path, capsys: pytest.CaptureF
     for name, data in (("x.tar.gz", tar_bytes(files)), ("x.zip", zip_bytes(files))):
         archive.unpack(written(tmp_path / name, data), tmp_path / "out")
         assert read_tree(tmp_path / "out") == {"a": b"1", "x/.hidden": b"6"}
-        assert f"{name}: 4 leftovers" in capsys.readouterr().out
+        assert f"{name}: 4 files that macOS had added were left out" in capsys.readouterr().out
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:

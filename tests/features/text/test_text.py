@@ -1,6 +1,7 @@
 """Text extractors: hashed features, and Hugging Face encoders against unjitted calls one by one."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -243,10 +244,34 @@ def test_context_loses_its_beginning_before_the_utterance_loses_its_end(tiny: Pa
     assert cut.payload[1] == slice(2, 11)
 
 
-def test_roberta_with_context(tmp_path: Path):
-    """Its positions are numbered otherwise, it has no segments, and its separators are doubled."""
+INVISIBLE = "\u200b\u00ad\u200d"  # zero-width space, soft hyphen, zero-width joiner; BERT's tokenizer removes them
+
+
+def test_a_text_of_invisible_characters_after_a_context_is_absent_with_a_reason(tiny: Path):
+    extractor = HFText(model=str(tiny), context=2, speakers=False)
+    before = [Turn("a", "oh no !"), Turn("b", "i am happy")]
+    prepared = extractor.prepare([*before, Turn("a", INVISIBLE)])
+    assert (prepared.payload, prepared.status) == (None, "degraded")
+    assert prepared.reason == "the text holds no token of the encoder's"
+    # The turn does no harm as a context, nor does a context that holds nothing else.
+    for turns in ([Turn("a", INVISIBLE), before[0]], [Turn("a", INVISIBLE), Turn("b", INVISIBLE), before[0]]):
+        (encoded,) = extractor.encode([extractor.prepare(turns).payload])
+        assert np.isfinite(encoded.vector).all()
+
+
+def test_a_limit_without_room_for_the_text_is_refused(tiny: Path):
+    turns = [Turn("a", "oh no !"), Turn("b", "i am happy")]
+    with pytest.raises(UserError, match=r"text.max_tokens is 3; expected at least 4 with a context"):
+        HFText(model=str(tiny), context=1, max_tokens=3).prepare(turns)
+    prepared = HFText(model=str(tiny), context=1, max_tokens=4).prepare(turns)
+    assert (len(prepared.payload[0]), prepared.payload[1]) == (4, slice(2, 3))
+    assert len(HFText(model=str(tiny), max_tokens=3).prepare(turns[1:]).payload[0]) == 3
+
+
+def save_roberta_tokenizer(folder: Path, *, length: int) -> int:
+    """Saves a tokenizer of words with RoBERTa's special tokens and returns the size of its vocabulary."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import FlaxRobertaModel, PreTrainedTokenizerFast, RobertaConfig
+    from transformers import PreTrainedTokenizerFast
 
     vocabulary = {token: i for i, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
@@ -256,12 +281,36 @@ def test_roberta_with_context(tmp_path: Path):
     )
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>",
-        cls_token="<s>", sep_token="</s>", model_max_length=24,
+        cls_token="<s>", sep_token="</s>", model_max_length=length,
     )  # fmt: skip
-    fast.save_pretrained(tmp_path)
+    fast.save_pretrained(folder)
+    return len(vocabulary)
+
+
+@pytest.mark.parametrize("kind", ["Roberta", "RobertaPreLayerNorm"])
+def test_roberta_has_fewer_positions_than_its_config_says(tmp_path: Path, kind: str):
+    """Positions are numbered from the padding token's id plus 1. Beyond the last one the model gives NaN."""
+    import transformers
+
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=save_roberta_tokenizer(tmp_path, length=512), hidden_size=8, num_hidden_layers=1,
+        num_attention_heads=2, intermediate_size=16, max_position_embeddings=18, type_vocab_size=1, pad_token_id=1,
+    )  # fmt: skip
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        getattr(transformers, f"Flax{kind}Model")(config, seed=1).save_pretrained(tmp_path)
+    extractor = HFText(model=str(tmp_path))
+    prepared = extractor.prepare([Turn("a", "i am so happy " * 9)])
+    assert len(prepared.payload[0]) == 16
+    assert np.isfinite(extractor.encode([prepared.payload])[0].vector).all()
+
+
+def test_roberta_with_context(tmp_path: Path):
+    """Its positions are numbered otherwise, it has no segments, and its separators are doubled."""
+    from transformers import FlaxRobertaModel, RobertaConfig
+
     config = RobertaConfig(
-        vocab_size=len(vocabulary), hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        max_position_embeddings=26, type_vocab_size=1, pad_token_id=1,
+        vocab_size=save_roberta_tokenizer(tmp_path, length=24), hidden_size=8, num_hidden_layers=1,
+        num_attention_heads=2, intermediate_size=16, max_position_embeddings=26, type_vocab_size=1, pad_token_id=1,
     )  # fmt: skip
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         FlaxRobertaModel(config, seed=1).save_pretrained(tmp_path)
@@ -351,6 +400,41 @@ def test_folders_that_are_no_encoder(tiny: Path, tmp_path: Path):
     with pytest.raises(UserError, match="cannot be loaded") as error:
         _ = HFText(model=str(tmp_path)).dim
     assert "\n" not in str(error.value)
+
+
+CODE = """
+from pathlib import Path
+Path({marker!r}).touch()
+from transformers import BertConfig as Config, BertTokenizerFast as Fast, FlaxBertModel as Model
+"""
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_code_in_a_model_directory_is_not_run(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, known: bool
+):
+    """known: transformers has a class of its own for what the directory also has code for."""
+    marker, folder = tmp_path / "ran", shutil.copytree(tiny, tmp_path / "model")
+    (folder / "evil.py").write_text(CODE.format(marker=str(marker)))
+    content = json.loads((folder / file).read_text())
+    if file == "config.json":
+        content["auto_map"] = {"AutoConfig": "evil.Config", "FlaxAutoModel": "evil.Model"}
+        content |= {} if known else {"model_type": "evil"}
+    else:
+        content["auto_map"] = {"AutoTokenizer": ["evil.Fast", "evil.Fast"]}
+        content |= {} if known else {"tokenizer_class": "EvilTokenizer"}
+    (folder / file).write_text(json.dumps(content))
+
+    questions = []
+    monkeypatch.setattr("builtins.input", lambda question="": questions.append(question) or "y")
+    if known:
+        np.testing.assert_array_equal(encode(HFText(model=str(folder)), TEXTS), encode(HFText(model=str(tiny)), TEXTS))
+    else:
+        with pytest.raises(UserError, match=r"is Python code in the directory, which jmer does not run; expected"):
+            encode(HFText(model=str(folder)), TEXTS)
+    assert not questions
+    assert not marker.exists()
 
 
 def test_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch):
