@@ -8,13 +8,13 @@ import sys
 import warnings
 from pathlib import Path
 
-import jaxlib
+from jaxlib.version import __version__ as _INSTALLED
 
 _FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 _FIRST_WRONG, _FIRST_RIGHT = (0, 10, 2), (0, 12)  # versions of jaxlib
 
 
-def mend_cpu_fusion(version: str = jaxlib.__version__) -> None:
+def mend_cpu_fusion(version: str = _INSTALLED) -> None:
     """Turns a defective optimisation of jaxlib off for this process and the processes that it starts.
 
     From 0.10.2 until 0.12, jaxlib hands some fused CPU operations to the library YNN. Some of these programs compute

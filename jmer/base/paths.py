@@ -54,10 +54,8 @@ def find_config(name: str | Path) -> Path:
         bundled = Path(*bundled.parts[1:])
     if bundled.as_posix() in known:
         return configs_folder() / f"{bundled.as_posix()}.py"
-    raise UserError(
-        f"config file {name} does not exist, and no config that comes with jmer has this name "
-        f"({', '.join(known)}){did_you_mean(bundled.as_posix(), known)}"
-    )
+    hint = did_you_mean(bundled.as_posix(), known) or f" ({', '.join(known)})"
+    raise UserError(f"config file {name} does not exist, and no config that comes with jmer has this name{hint}")
 
 
 def _bundled(package: Path, *, inside: str, beside: str) -> Path:

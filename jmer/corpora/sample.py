@@ -18,7 +18,7 @@ def load(root: Path | None = None) -> Corpus:
     folder = root or sample_folder()
     if not (folder / "train_sent_emo.csv").is_file():
         raise UserError(
-            f"no sample corpus in {folder}; name the data/sample folder of a clone of jmer with --config.root, or leave "
-            "--config.root out to take the corpus that comes with jmer"
+            f"no sample corpus in {folder}; name the data/sample folder of a clone of jmer with --config.root, or "
+            "leave --config.root out to take the corpus that comes with jmer"
         )
     return replace(meld.load(folder), name="sample")
