@@ -10,7 +10,6 @@ is complete, the command only reports on it. Exit codes: 0 done; 2 bad arguments
 75 interrupted.
 """
 
-import difflib
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from jmer.base import cli
-from jmer.base.errors import UserError
+from jmer.base.errors import UserError, did_you_mean
 from jmer.corpora import csvfile, meld
 from jmer.corpora.fetch import archive, remote
 
@@ -62,21 +61,22 @@ SOURCES = {
 
 
 def main(argv: Sequence[str]) -> None:
-    parser = cli.Parser(__doc__)
-    parser.add_argument("dataset", help=f"the data set: {', '.join(SOURCES)}")
+    parser = cli.Parser(__doc__, prog="jmer download")
+    parser.add_argument("dataset", help=f"data set to download; one of {', '.join(SOURCES)}")
     parser.add_argument(
-        "--root", type=Path, default=Path("data"), metavar="DIR", help="folder that gets the data set (data)"
+        "--root",
+        type=Path,
+        default=Path("data"),
+        metavar="DIR",
+        help="folder to put the data set into (default data)",
     )
-    parser.add_argument(
-        "--archive", default="", metavar="FILE", help="archive on the disk, which is used instead of a download"
-    )
-    parser.add_argument("--url", default="", help="another address to fetch the archive from")
+    parser.add_argument("--archive", default="", metavar="FILE", help="archive on the disk to unpack")
+    parser.add_argument("--url", default="", help="address to download the archive from, instead of the published one")
     parser.add_argument("--sha256", default="", metavar="HEX", help="SHA-256 that the archive must have")
-    parser.add_argument("--keep", action="store_true", help="keep the archives within the archive")
+    parser.add_argument("--keep", action="store_true", help="keep the archives that lie within the archive")
     args = cli.parse(parser, argv)
     if args.dataset not in SOURCES:
-        near = difflib.get_close_matches(args.dataset.lower(), SOURCES, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
+        hint = did_you_mean(args.dataset.lower(), SOURCES)
         raise UserError(f"no data set '{args.dataset}' to download (known: {', '.join(SOURCES)}){hint}")
     if args.sha256 and (len(args.sha256) != 64 or set(args.sha256.lower()) - set("0123456789abcdef")):
         raise UserError(f"--sha256 is '{args.sha256}'; expected 64 hexadecimal digits")

@@ -12,21 +12,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jmer.base import cli
-from jmer.dataset import store
-from jmer.runs import directory
-from jmer.runs.scoring import evaluate
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = cli.Parser(__doc__)
+    parser = cli.Parser(__doc__, prog="jmer evaluate")
     parser.add_argument("--workdir", type=Path, required=True, help="run directory that jmer.train wrote")
     parser.add_argument("--split", default="test", help="train, dev or test (default test)")
-    parser.add_argument("--dataset", type=Path, help="another dataset directory than the one trained on")
-    parser.add_argument("--vote", action="store_true", help="average the probabilities of all seeds")
+    parser.add_argument("--dataset", type=Path, help="dataset directory to evaluate on (default: the one trained on)")
+    parser.add_argument("--vote", action="store_true", help="score the mean of all seeds' probabilities")
     parser.add_argument(
-        "--with", dest="others", type=Path, action="append", default=[], help="another run that votes too; repeatable"
+        "--with",
+        dest="others",
+        type=Path,
+        action="append",
+        default=[],
+        help="another run that votes too; repeatable",
     )
     args = cli.parse(parser, argv)
+
+    # These modules import JAX, which takes seconds. A mistake in the arguments is reported before.
+    from jmer.dataset import store
+    from jmer.runs import directory
+    from jmer.runs.scoring import evaluate
+
     directory.keep_compiled()
     members = [directory.load(workdir) for workdir in (args.workdir, *args.others)]
     dataset = store.load(args.dataset or Path(members[0].config.dataset))

@@ -15,17 +15,27 @@ arguments or input; 3 rows failed and --strict was given; 75 interrupted.
 import sys
 from collections.abc import Sequence
 
-from jmer.base import cli
-from jmer.dataset import store
-from jmer.dataset.build import default_config, extract_dataset
+from ml_collections import ConfigDict
 
-__all__ = ["default_config"]  # config files begin with it
+from jmer.base import cli
+
+
+def default_config() -> ConfigDict:
+    """Returns the config that config files of extraction begin with."""
+    from jmer.dataset import build  # imports every extractor
+
+    return build.default_config()
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = cli.Parser(__doc__)
+    parser = cli.Parser(__doc__, prog="jmer extract")
     parser.add_argument("--strict", action="store_true", help="exit with status 3 if any row failed")
     args = cli.parse(parser, argv, config=True)
+
+    # These modules import decoders and extractors, which take seconds. A mistake in the arguments is reported before.
+    from jmer.dataset import store
+    from jmer.dataset.build import extract_dataset
+
     manifest = store.read_manifest(extract_dataset(args.config))
     failed = any(row["status"] == "failed" for row in manifest["rows"])
     return cli.EXIT_FAILED_ROWS if args.strict and failed else cli.EXIT_OK

@@ -9,25 +9,29 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
-
 from jmer.base import cli
-from jmer.dataset import store
-from jmer.dataset.build import sample_dataset
-from jmer.runs import directory
-from jmer.runs.fit import fit
-from jmer.runs.scoring import evaluate
-from jmer.training.devices import is_main, join_processes, share_cores
+from jmer.training.options import TrainOptions
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = cli.Parser(__doc__)
-    parser.add_argument("--workdir", type=Path, help="run directory; default runs/NAME, NAME that of the config file")
+    parser = cli.Parser(__doc__, prog="jmer train")
+    parser.add_argument("--workdir", type=Path, help="run directory (default runs/CONFIG)")
     distributed = parser.add_argument_group("several processes, the same command in each, on one shared file system")
-    distributed.add_argument("--coordinator", help="HOST:PORT of process 0, or auto in a cluster that JAX knows")
-    distributed.add_argument("--processes", type=int, help="how many there are")
-    distributed.add_argument("--process", type=int, help="which this is, from 0")
-    args = cli.parse(parser, argv, config=True)
+    distributed.add_argument("--coordinator", help="HOST:PORT of process 0, or auto in a cluster that JAX detects")
+    distributed.add_argument("--processes", type=int, help="number of processes")
+    distributed.add_argument("--process", type=int, help="number of this process, counted from 0")
+    args = cli.parse(parser, argv, options=TrainOptions)
+
+    # These modules import JAX, which takes seconds. A mistake in the arguments is reported before.
+    import jax
+
+    from jmer.dataset import store
+    from jmer.dataset.build import sample_dataset
+    from jmer.runs import directory
+    from jmer.runs.fit import fit
+    from jmer.runs.scoring import evaluate
+    from jmer.training.devices import is_main, join_processes, share_cores
+
     workdir = args.workdir or Path("runs") / args.config_name
     if args.coordinator:
         join_processes(args.coordinator, count=args.processes, number=args.process)

@@ -1,4 +1,4 @@
-"""Settings every test runs under: strict dtypes and ranks, warnings as errors, four simulated devices."""
+"""Settings that every test runs under: strict dtypes and ranks, four simulated devices, compiled programs shared."""
 
 import os
 import tempfile
@@ -6,8 +6,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# The shapes of the tests are so small that compiling them is all the time they take: no optimisation, and each program
-# once for the whole suite. jax 0.10 can also do without the emitters that take twice as long; later ones cannot.
+# The arrays of the tests are so small that almost all time goes into compiling. Programs are therefore compiled without
+# optimisation, and each one only once for the whole suite. jax 0.10 can also leave out the fusion emitters, which take
+# twice as long; later versions cannot.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
@@ -21,9 +22,10 @@ import pytest
 # Shapes and types in signatures are checked at run time, over the whole test run.
 jaxtyping.install_import_hook("jmer", "type_checker.check")
 
+# Importing jmer adds the flag that mends jaxlib 0.10.2 to those above: tests/base/test_jaxsetup.py.
 from jmer.base.paths import cache_root
 
-# Tests name caches of their own, in which numba would compile librosa anew each time.
+# Tests name caches of their own. With numba's cache in them, every test would compile librosa's functions again.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_root() / "numba"))
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -35,7 +37,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 @pytest.fixture(scope="module", autouse=True)
 def _programs():
-    """Frees a module's compiled programs, which come to gigabytes over the suite."""
+    """Frees the compiled programs of a test module. Those of the whole suite would take gigabytes."""
     yield
     jax.clear_caches()
 
@@ -45,13 +47,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The project's root folder."""
+    """The root folder of the project."""
     return ROOT
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Real data and weights for development; never part of the project."""
+    """The folder of real data and weights for development, which are never part of the project."""
     folder = Path(os.environ.get("JMER_SHARED", ROOT.parent / "shared")).resolve()
     if not (folder / "datasets").is_dir():
         pytest.skip(f"needs the development data: no {folder} (set JMER_SHARED to where it is)")

@@ -63,7 +63,7 @@ def test_stopped_run_goes_on_and_writes_the_same(
             pytest.skip("it was done before it could be stopped")
         assert process.returncode == (75 if stop == signal.SIGTERM else -stop), err
         if stop == signal.SIGTERM:
-            assert "interrupted; what is done is kept" in err.splitlines()[-1]
+            assert "interrupted; finished work is kept" in err.splitlines()[-1]
         assert not (tmp_path / "out").exists()
         before, kept = kept, entries(tmp_path / "cache")
         assert before.items() < kept.items()  # nothing was computed twice

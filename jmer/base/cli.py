@@ -1,11 +1,13 @@
-"""What jmer's command lines share: config files with typed overrides, one-line errors, exit codes.
+"""What jmer's command lines share: config files with typed overrides, one-line errors, exit codes, progress bars.
 
-    args = cli.parse(parser(), argv, config=True)    # argparse's own parser; args.config is a ConfigDict
+    args = cli.parse(parser, argv, options=TrainOptions)  # args.config is a ConfigDict, args.options a TrainOptions
     sys.exit(cli.run(main))
 
 Exit codes: 0 done; 2 bad arguments, config or input; 3 finished, but rows failed and --strict was given; 75 interrupted
-and resumable. Overrides are read here rather than by absl's config flags, which look at `sys.argv` whatever arguments
-they are given, so that they could not be called from Python.
+and resumable.
+
+jmer reads the overrides itself. The config flags of absl would do so too, but they always read `sys.argv`, so that a
+command could not be called from Python.
 """
 
 import argparse
@@ -13,23 +15,26 @@ import ast
 import importlib.util
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from jmer.base.errors import UserError
+from jmer.base import options as declared
+from jmer.base.errors import UserError, did_you_mean
+from jmer.base.paths import config_names, find_config
 
 EXIT_OK, EXIT_USER_ERROR, EXIT_FAILED_ROWS, EXIT_INTERRUPTED = 0, 2, 3, 75
 
 _BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_HELP_WIDTH, _HELP_COLUMN = 100, 40
 
 
 def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
-    """Calls `main(argv)` and returns the exit code; Ctrl-C and SIGTERM alike end it as an interruption."""
+    """Calls `main(argv)` and returns the exit code. Ctrl-C and SIGTERM both count as an interruption."""
 
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
@@ -41,59 +46,89 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
-        print("interrupted; what is done is kept: run the same command again to go on", file=sys.stderr)
+        print("interrupted; finished work is kept: run the same command again to continue", file=sys.stderr)
         return EXIT_INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, previous)
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse, with a module's docstring as its help, no abbreviated flags, and errors raised as UserError."""
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Lays the flags of a command out in the same columns as the fields of its config."""
 
-    def __init__(self, doc: str | None):
-        super().__init__(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    def __init__(self, prog: str):
+        super().__init__(prog, width=_HELP_WIDTH, max_help_position=_HELP_COLUMN)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser that shows a module's docstring as help and raises errors as UserError.
+
+    Flags cannot be abbreviated. `prog` is the name of the command in the usage line, such as `jmer train`.
+    """
+
+    def __init__(self, doc: str | None, *, prog: str | None = None):
+        super().__init__(prog=prog, description=doc, formatter_class=_Formatter, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; --help lists the arguments")
 
 
-def parse(parser: Parser, argv: Sequence[str], *, config: bool = False) -> argparse.Namespace:
-    """Returns the parsed arguments; with `config`, `.config` is the file of `--config` with the overrides applied
-    and `.config_name` that file's name without `.py`.
+def parse(
+    parser: Parser, argv: Sequence[str], *, config: bool = False, options: type | None = None
+) -> argparse.Namespace:
+    """Returns the parsed arguments.
+
+    Args:
+      config: whether the command takes a config. Then `.config` is the config of the file that `--config` names, with
+        the overrides applied, and `.config_name` is the file's name without `.py`.
+      options: the options class of the command; implies `config`. Then the config is checked, `.options` is the
+        instance that the config describes, and `--help` lists every option with its sentence of help.
 
     Raises:
-      UserError: an argument or field is unknown, a value is of the wrong type, the config file is missing or broken.
+      UserError: an argument or field is unknown, a value has the wrong type or is out of range, or the config file is
+        missing or broken.
     """
     overrides = []
-    if config:
-        parser.add_argument("--config", metavar="FILE.py", help="config file; --config.FIELD=VALUE sets a field of it")
+    if config or options:
+        parser.add_argument(
+            "--config",
+            metavar="CONFIG",
+            help="a config file, or the name of a config that comes with jmer; --config.FIELD=VALUE sets a field",
+        )
         argv, overrides = _split_overrides(argv)
         if "-h" in argv or "--help" in argv:
-            parser.epilog = _fields_help(argv)
+            parser.epilog = _fields_help(argv, options)
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         name = unknown[0].split("=")[0]
         flags = [flag for action in parser._actions for flag in action.option_strings]
-        raise UserError(f"unknown argument '{unknown[0]}'{_hint(name, flags)}; --help lists the arguments")
-    if config:
+        hint = did_you_mean(name, flags) or "; --help lists the arguments"
+        raise UserError(f"unknown argument '{unknown[0]}'{hint}")
+    if config or options:
         if args.config is None:
-            raise UserError("no config file was given (--config=FILE.py); configs/ holds those that come with jmer")
-        args.config_name = Path(args.config).stem
-        args.config = load_config(args.config)
+            raise UserError(
+                "no config was given; name a file or a config that comes with jmer, such as --config "
+                f"{config_names()[0]} (there are {', '.join(config_names())})"
+            )
+        file = find_config(args.config)
+        args.config_name = file.stem
+        args.config = load_config(file)
         for field, text in overrides:
             set_field(args.config, field, text)
+    if options:
+        args.options = declared.from_config(options, args.config)
     return args
 
 
-def load_config(file: str | Path) -> ConfigDict:
-    """Returns what `get_config()` of a Python file returns.
+def load_config(name: str | Path) -> ConfigDict:
+    """Returns what `get_config()` of a config file returns, locked against new fields.
+
+    Args:
+      name: a path, or the name of a config that comes with jmer.
 
     Raises:
-      UserError: there is no such file, it has no `get_config`, or running it fails.
+      UserError: there is no such file, the file has no `get_config`, or running the file fails.
     """
-    file = Path(file)
-    if not file.is_file():
-        raise UserError(f"config file {file} does not exist; configs/ holds those that come with jmer")
+    file = find_config(name)
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None:
         raise UserError(f"config file {file} is not a Python file (.py)")
@@ -101,7 +136,7 @@ def load_config(file: str | Path) -> ConfigDict:
     try:
         spec.loader.exec_module(module)
         config = module.get_config()
-    except Exception as error:  # whatever a user's file raises, it is the file that needs mending
+    except Exception as error:  # whatever the user's file raises, the user has to correct the file
         raise UserError(f"config file {file}: {type(error).__name__}: {error}") from error
     if not isinstance(config, ConfigDict):
         raise UserError(f"config file {file}: get_config() returned {type(config).__name__}, expected a ConfigDict")
@@ -109,7 +144,7 @@ def load_config(file: str | Path) -> ConfigDict:
 
 
 def fields(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields (dotted name, value) of every field, by name."""
+    """Yields (dotted name, value) of every field, sorted by name."""
     for name, value in config.items():
         if isinstance(value, ConfigDict):
             yield from fields(value, f"{prefix}{name}.")
@@ -118,20 +153,21 @@ def fields(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def set_field(config: ConfigDict, field: str, text: str) -> None:
-    """Sets the field of a dotted name to `text`, read as the type that the field has.
+    """Sets the field of a dotted name to the value that `text` spells, read as the type that the field has.
 
     Raises:
-      UserError: there is no such field, or the text does not read as its type.
+      UserError: there is no such field, or the text does not spell a value of the field's type.
     """
     known = dict(fields(config))
     if field not in known:
         if any(name.startswith(f"{field}.") for name in known):
             inner = ", ".join(name for name in known if name.startswith(f"{field}."))
             raise UserError(f"config field '{field}' is a group; set one of its fields ({inner})")
-        raise UserError(f"config has no field '{field}'{_hint(field, known)} (fields: {', '.join(known)})")
-    *groups, name = field.split(".")
+        hint = did_you_mean(field, known) or f" (fields: {', '.join(known)})"
+        raise UserError(f"config has no field '{field}'{hint}")
+    *path, name = field.split(".")
     group: Any = config
-    for inner in groups:
+    for inner in path:
         group = group[inner]
     kind = group.get_type(name)
     try:
@@ -142,21 +178,29 @@ def set_field(config: ConfigDict, field: str, text: str) -> None:
 
 
 def _read(text: str, kind: type, current: Any) -> Any:
+    """Returns the value of type `kind` that `text` spells; `current` shows the type of a tuple's elements."""
     if kind is bool:
         return _BOOLS[text.lower()]
     if kind in (int, float, str):
         return kind(text)
-    if kind in (tuple, list):  # ('a', 'b') as in Python, or just a,b
-        if text[:1] in ("(", "["):
-            return kind(ast.literal_eval(text))
-        items = [item.strip() for item in text.split(",") if item.strip()]
+    if kind in (tuple, list):  # ('a', 'b') as in Python, or a,b
         element = type(current[0]) if current else str
-        return kind(_read(item, element, None) for item in items)
+        if text[:1] not in ("(", "["):
+            return kind(_read(item.strip(), element, None) for item in text.split(",") if item.strip())
+        value = ast.literal_eval(text)
+        items = value if isinstance(value, tuple | list) else (value,)  # ('a') is a single element in parentheses
+        if any(type(item) is not element for item in items):
+            raise ValueError(f"expected elements of type {element.__name__}")
+        return kind(items)
     return ast.literal_eval(text)
 
 
 def _split_overrides(argv: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """Takes `--config.a.b=value`, `--config.a.b value` and, for true, a last or bare `--config.a.b` out of `argv`."""
+    """Separates the overrides from the other arguments.
+
+    An override is `--config.a.b=value` or `--config.a.b value`. A `--config.a.b` that stands alone sets the field to
+    true.
+    """
     rest, overrides, words = [], [], list(argv)
     while words:
         word = words.pop(0)
@@ -170,30 +214,44 @@ def _split_overrides(argv: Sequence[str]) -> tuple[list[str], list[tuple[str, st
     return rest, overrides
 
 
-def _fields_help(argv: Sequence[str]) -> str:
-    """Lists the fields of the config file that `argv` names."""
-    known, _ = _config_only().parse_known_args([word for word in argv if word not in ("-h", "--help")])
-    if known.config is None:
-        return "Give --config=FILE.py with --help to see the config's fields and their values."
-    lines = [f"  --config.{name}={value}" for name, value in fields(load_config(known.config))]
-    return "\n".join([f"fields of {known.config}:", *lines])
+def _fields_help(argv: Sequence[str], options: type | None) -> str:
+    """Returns the help on the fields of the config that `argv` names, with the config's values.
+
+    If `argv` names no config, the help shows the defaults of the options class, if there is one.
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config")
+    named = finder.parse_known_args([word for word in argv if word not in ("-h", "--help")])[0].config
+    if named is not None:
+        config, source = load_config(named), f"the values of {find_config(named)}"
+    elif options is not None:
+        config, source = declared.to_config(options()), "the defaults; --config CONFIG --help shows a config's values"
+    else:
+        return f"--config CONFIG --help shows the fields of a config (there are {', '.join(config_names())})."
+    values = dict(fields(config))
+    lines = [f"fields of the config, with {source}:"]
+    if options is None:
+        return "\n".join([*lines, *(f"  --config.{name}={value}" for name, value in values.items())])
+    for heading, listed in declared.groups(options):
+        lines += ["", f"{heading}:"]
+        for name, default, field in listed:
+            lines += _field_help(f"--config.{name}={values.get(name, default)}", field.describe())
+    return "\n".join(lines)
 
 
-def _config_only() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config")
-    return parser
-
-
-def _hint(name: str, names: Any) -> str:
-    near = get_close_matches(name, list(names), n=1)
-    return f"; did you mean '{near[0]}'?" if near else ""
+def _field_help(flag: str, text: str) -> list[str]:
+    """Returns the lines that show a flag on the left and its help on the right, as argparse lays them out."""
+    start = f"  {flag}"
+    lines = textwrap.wrap(text, _HELP_WIDTH - _HELP_COLUMN)
+    if len(start) + 2 > _HELP_COLUMN:
+        return [start, *(" " * _HELP_COLUMN + line for line in lines)]
+    return [start.ljust(_HELP_COLUMN) + lines[0], *(" " * _HELP_COLUMN + line for line in lines[1:])]
 
 
 def progress_bar(
     items: Iterable = (), *, total: int | None, desc: str, unit: str, initial: int = 0, unit_scale: bool = False
 ) -> tqdm:
-    """A bar on standard error, none where there is nothing to do; a log file gets a line every half minute."""
+    """Returns a progress bar on standard error. A total of 0 shows no bar; a log file gets a line every half minute."""
     every = 0.1 if sys.stderr.isatty() else 30.0  # seconds
     return tqdm(
         items,

@@ -1,9 +1,18 @@
-"""The one exception that is the user's to mend."""
+"""The exception for mistakes that the user can correct, and the hint that many of its messages end with."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Bad argument, config or input.
+    """Reports a bad argument, config or input.
 
-    The message is one line: it names the file or field, says what was expected and what to do. Command-line modules
-    print it without a traceback and exit with status 2.
+    The message is one line. It names the file or field, says what was expected and says what to do. A command prints
+    the message without a traceback and exits with status 2.
     """
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns `; did you mean 'x'?` for the known name that is nearest to `name`, or an empty text if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""

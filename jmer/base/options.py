@@ -1,38 +1,40 @@
-"""Options: each is one field of a frozen dataclass, from which config, checks, help and tables are derived.
+"""Options. Each is one field of a frozen dataclass, and configs, checks, help and tables are derived from the fields.
 
     @dataclass(frozen=True, kw_only=True)
     class EncoderOptions:
         encoder: str = option("bigru", "Encoder over the utterances of a dialogue.", choices=("none", "gru", "bigru"))
 
 A part of jmer declares its options in such a class, next to the code that reads them. The options of a command are one
-class that inherits from the classes of its parts, so that its config is flat. A field whose value is an options class
-itself becomes a group of the config (`config.gfpush.alpha`).
+class that inherits from the classes of its parts, so that the command's config is flat. A field whose value is itself
+an options class becomes a group of the config (`config.gfpush.alpha`).
 """
 
 import dataclasses
-import difflib
+import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
 
-from jmer.base.errors import UserError
+from jmer.base.errors import UserError, did_you_mean
 
 _Options = TypeVar("_Options")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """What is known of one option, besides its name and default.
+    """What an option's declaration says besides its name, type and default.
 
     help: one sentence.
-    choices: the values it may have; of a list (`names`), the names it may hold. Empty for any.
+    choices: the values that the option may have; for a list of names (`names`), the names that the list may hold. An
+      empty tuple allows any value.
     at_least, above, at_most, below: bounds of a number; None for no bound.
-    names: the value is a comma-separated list of names.
-    fits: says whether a value will do, where bounds and choices cannot.
-    expected: what `fits` wants, for the message; such as `ascending distances, such as 2,5`.
-    neutral: another value leaves the result of a run as it is, so that a run goes on with it.
+    names: whether the value is a comma-separated list of names.
+    fits: returns whether a value is allowed, for rules that bounds and choices cannot express.
+    expected: describes the values that `fits` allows, such as `ascending distances, such as 2,5`.
+    neutral: whether the option has no influence on the result of a run, so that a run may go on with another value.
     """
 
     help: str
@@ -47,7 +49,7 @@ class Field:
     neutral: bool = False
 
     def complaint(self, value: Any) -> str:
-        """Returns what was expected instead of `value`; empty where it will do."""
+        """Returns which values were expected instead of `value`, or an empty text if `value` is allowed."""
         bounds = (
             ("at least", self.at_least, lambda bound: value >= bound),
             ("above", self.above, lambda bound: value > bound),
@@ -62,27 +64,29 @@ class Field:
                 return f"some of {known}, comma-separated"
             if not self.names and value not in self.choices:
                 return f"one of {known}"
-        return self.expected if self.fits is not None and not self.fits(value) else ""
+        if self.fits is not None and not self.fits(value):
+            return self.expected
+        return "a finite number" if isinstance(value, float) and not math.isfinite(value) else ""
 
     def describe(self) -> str:
-        """Returns the help, and the choices where there are any."""
+        """Returns the sentence of help, followed by the choices if there are any."""
         if not self.choices:
             return self.help
         return f"{self.help} {'Some' if self.names else 'One'} of {', '.join(map(str, self.choices))}."
 
 
 def option(default: Any, help: str, **known: Any) -> Any:
-    """Declares an option: a dataclass field with this default; `known` are the other arguments of `Field`."""
+    """Declares an option: a dataclass field with this default. `known` are the other arguments of `Field`."""
     return dataclasses.field(default=default, metadata={"option": Field(help=help, **known)})
 
 
 def names_in(text: str) -> tuple[str, ...]:
-    """Returns the names in a comma-separated list; `none` and an empty text hold none."""
+    """Returns the names in a comma-separated list. `none` and an empty text hold no names."""
     return () if text.strip() == "none" else tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def fields(options: Any, prefix: str = "") -> Iterator[tuple[str, Any, Field]]:
-    """Yields (dotted name, value, what is known of it) of every option, in the order of declaration.
+    """Yields (dotted name, value, declaration) of every option, in the order in which dataclasses hold the fields.
 
     Args:
       options: an instance of an options class.
@@ -97,6 +101,41 @@ def fields(options: Any, prefix: str = "") -> Iterator[tuple[str, Any, Field]]:
             yield prefix + field.name, value, field.metadata["option"]
 
 
+def groups(cls: type) -> list[tuple[str, list[tuple[str, Any, Field]]]]:
+    """Returns the options of a class, grouped by the parts that declare them.
+
+    A part is the class itself or a class that it inherits from, in Python's order of inheritance: from left to right,
+    and a class that several parts share after all of them. The parts of a command are therefore listed in the order in
+    which the command's options class names them.
+
+    Returns:
+      For each part that declares options: the first line of the part's docstring without its full stop, and (dotted
+      name, default, declaration) of every option in the order of declaration.
+    """
+    known = {name: (default, field) for name, default, field in fields(cls())}
+    found = []
+    for part in cls.__mro__:
+        own = inspect.get_annotations(part)
+        listed = [(name, *known.pop(name)) for name in tuple(known) if name.split(".")[0] in own]
+        if listed:
+            found.append(((part.__doc__ or part.__name__).strip().splitlines()[0].rstrip("."), listed))
+    return found
+
+
+def table(cls: type) -> str:
+    """Returns the options of a class as a Markdown table with a row for each part, its options and their choices."""
+    lines = ["| part | options | choices |", "|---|---|---|"]
+    for heading, listed in groups(cls):
+        names = ", ".join(f"`{name}`" for name, _, _ in listed)
+        choices = "; ".join(
+            f"`{name}`: {', '.join(f'`{choice}`' for choice in field.choices)}"
+            for name, _, field in listed
+            if field.choices
+        )
+        lines.append(f"| {heading} | {names} | {choices} |")
+    return "\n".join(lines)
+
+
 def to_config(options: Any) -> ConfigDict:
     """Returns a locked ConfigDict with a field for each option and a group for each options class within."""
     config = ConfigDict()
@@ -107,12 +146,12 @@ def to_config(options: Any) -> ConfigDict:
     return config.lock()
 
 
-def from_config(cls: type[_Options], config: Mapping[str, Any]) -> _Options:
-    """Returns the options that a config describes, checked; a field that it lacks has its default.
+def from_config(cls: type[_Options], config: Mapping[str, Any] | ConfigDict) -> _Options:
+    """Returns the options that a config describes, checked. A field that the config lacks has its default.
 
     Raises:
-      UserError: a field is unknown, of another type than its default, or out of its range; or the class's own `check`,
-        where it has one, refuses the fields together.
+      UserError: a field is unknown, has another type than its default, or is out of its range; or the class's own
+        `check` method, if there is one, refuses the combination of fields.
     """
     options = _built(cls, config, "")
     check(options)
@@ -120,10 +159,10 @@ def from_config(cls: type[_Options], config: Mapping[str, Any]) -> _Options:
 
 
 def check(options: Any) -> None:
-    """Checks every option by its bounds and choices, and then the options together by the class's own `check`.
+    """Checks every option by its bounds and choices, and then the combination by the class's own `check` method.
 
     Raises:
-      UserError: an option is out of its range; the message names it as a field of the config.
+      UserError: an option is out of its range; the message names the option as a field of the config.
     """
     for name, value, field in fields(options):
         if complaint := field.complaint(value):
@@ -132,17 +171,19 @@ def check(options: Any) -> None:
         together()
 
 
-def _built(cls: type[_Options], config: Mapping[str, Any], prefix: str) -> _Options:
+def _built(cls: type[_Options], config: Mapping[str, Any] | ConfigDict, prefix: str) -> _Options:
     defaults: Any = cls()
     known = {field.name for field in dataclasses.fields(defaults) if "option" in field.metadata}
     given = {}
     for name, value in config.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            raise UserError(f"config has no field '{prefix}{name}'{hint} (fields: {', '.join(sorted(known))})")
+            hint = did_you_mean(name, known) or f" (fields: {', '.join(sorted(known))})"
+            raise UserError(f"config has no field '{prefix}{name}'{hint}")
         default = getattr(defaults, name)
         if dataclasses.is_dataclass(default):
+            if not isinstance(value, Mapping | ConfigDict):
+                inner = ", ".join(f"{prefix}{name}.{field.name}" for field in dataclasses.fields(default))
+                raise UserError(f"config.{prefix}{name} is {value!r}; expected a group with the fields {inner}")
             given[name] = _built(type(default), value, f"{prefix}{name}.")
             continue
         if isinstance(default, float) and type(value) is int:

@@ -1,29 +1,24 @@
-"""Reads the sample corpus that comes with jmer. It is synthetic, has MELD's layout, and serves to try jmer out."""
+"""The embedded sample corpus. The corpus is synthetic, has MELD's layout, and is for trying the pipeline."""
 
 from dataclasses import replace
 from pathlib import Path
 
 from jmer.base.errors import UserError
+from jmer.base.paths import sample_folder
 from jmer.base.types import Corpus
 from jmer.corpora import meld
 
-FOLDER = Path("data/sample")
-
 
 def load(root: Path | None = None) -> Corpus:
-    """Reads the sample corpus.
-
-    root: the folder that holds it. Without one, the clone that this file is in is tried, then the current folder.
+    """Reads the sample corpus from `root`, or by default from the folder that comes with jmer.
 
     Raises:
-      UserError: none of these places has it.
+      UserError: the folder does not hold the corpus.
     """
-    clone = Path(__file__).resolve().parents[2]
-    places = [root] if root else [clone / FOLDER, Path.cwd() / FOLDER]
-    for place in places:
-        if (place / "train_sent_emo.csv").is_file():
-            return replace(meld.load(place), name="sample")
-    raise UserError(
-        f"no sample corpus in {' or '.join(map(str, places))}; it is part of jmer's repository: run from a clone, "
-        "or give its data/sample folder as --config.root"
-    )
+    folder = root or sample_folder()
+    if not (folder / "train_sent_emo.csv").is_file():
+        raise UserError(
+            f"no sample corpus in {folder}; name the data/sample folder of a clone of jmer with --config.root, or "
+            "leave --config.root out to take the corpus that comes with jmer"
+        )
+    return replace(meld.load(folder), name="sample")

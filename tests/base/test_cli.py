@@ -2,12 +2,14 @@
 
 import os
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from jmer.base import cli
 from jmer.base.errors import UserError
+from jmer.base.options import option
 
 CONFIG = """
 from ml_collections import ConfigDict
@@ -58,10 +60,20 @@ def test_python_tuples_and_bare_booleans(file: str):
     assert got.resume is True
 
 
+@pytest.mark.parametrize("text", ["('joy')", "('joy',)", "['joy']", "joy", "joy,"])
+def test_one_label_is_a_tuple_of_one(file: str, text: str):
+    assert config(file, f"--config.labels={text}").labels == ("joy",)
+
+
+def test_a_number_in_parentheses_is_a_tuple_of_one(file: str):
+    assert config(file, "--config.windows=(5)").windows == (5,)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("--config.lrr=1", "config has no field 'lrr'; did you mean 'lr'? (fields: epochs, labels, lr, "),
+        ("--config.lrr=1", "config has no field 'lrr'; did you mean 'lr'?"),
+        ("--config.zzz=1", "config has no field 'zzz' (fields: epochs, labels, lr, name, resume, text.max_tokens, "),
         ("--config.text.modle=x", "did you mean 'text.model'?"),
         ("--config.text=x", "config field 'text' is a group; set one of its fields (text.max_tokens, text.model)"),
         ("--config.epochs=1.5", "config field 'epochs': '1.5' does not read as int"),
@@ -69,6 +81,8 @@ def test_python_tuples_and_bare_booleans(file: str):
         ("--config.resume=maybe", "'maybe' does not read as bool"),
         ("--config.windows=a,b", "'a,b' does not read as tuple"),
         ("--config.windows=(1,", "'(1,' does not read as tuple"),
+        ("--config.windows=('a', 'b')", "does not read as tuple"),
+        ("--config.labels=(1, 2)", "does not read as tuple"),
         ("--wrkdir=x", "unknown argument '--wrkdir=x'; did you mean '--workdir'?"),
         ("--workdir", "expected one argument"),
         ("clip.mp4", "unknown argument 'clip.mp4'"),
@@ -103,7 +117,7 @@ def test_bad_config_files(tmp_path: Path, text: str | None, message: str):
 
 
 def test_config_is_needed(tmp_path: Path):
-    with pytest.raises(UserError, match="no config file was given"):
+    with pytest.raises(UserError, match=r"no config was given; name a file or a config that .*gat_fusion"):
         cli.parse(cli.Parser("doc"), [], config=True)
 
 
@@ -116,6 +130,60 @@ def test_help_lists_flags_and_fields(file: str, capsys: pytest.CaptureFixture[st
     out = capsys.readouterr().out
     for part in ("What it does.", "--workdir", "--config.text.max_tokens=8", "--config.lr=0.001"):
         assert part in out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part with a choice.
+
+    More about the part.
+    """
+
+    kind: str = option("plain", "Kind of the part, which takes a sentence of more than sixty characters to explain.",
+                       choices=("plain", "odd"))  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts(Part):
+    """The whole."""
+
+    a_name_that_is_longer_than_its_column: int = option(3, "A count.", at_least=1)
+
+
+def help_of(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        cli.parse(cli.Parser("What it does.", prog="jmer do"), ["--help", *argv], options=Parts)
+    assert stop.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_help_is_derived_from_the_options(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    out = help_of(capsys)
+    assert out.startswith("usage: jmer do [-h] [--config CONFIG]\n")
+    assert out.endswith(
+        "with the defaults; --config CONFIG --help shows a config's values:\n\n"
+        "The whole:\n"
+        "  --config.a_name_that_is_longer_than_its_column=3\n"
+        "                                        A count.\n\n"
+        "A part with a choice:\n"
+        "  --config.kind=plain                   Kind of the part, which takes a sentence of more than sixty\n"
+        "                                        characters to explain. One of plain, odd.\n"
+    )
+    file = tmp_path / "mine.py"
+    file.write_text("from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'kind': 'odd'})")
+    out = help_of(capsys, "--config", str(file))
+    assert f"with the values of {file}:" in out
+    assert "--config.kind=odd " in out
+    assert "column=3\n" in out
+
+
+def test_options_are_checked_when_arguments_are_parsed(tmp_path: Path):
+    file = tmp_path / "mine.py"
+    file.write_text("from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'kind': 'odd'})")
+    args = cli.parse(cli.Parser("doc"), [f"--config={file}"], options=Parts)
+    assert args.options == Parts(kind="odd")
+    with pytest.raises(UserError, match=r"config.kind is even; expected one of plain, odd"):
+        cli.parse(cli.Parser("doc"), [f"--config={file}", "--config.kind=even"], options=Parts)
 
 
 def raises(error: BaseException):

@@ -12,6 +12,7 @@ from onnx_files import embed, write_embedding, write_yunet
 from jmer import extract
 from jmer.base.errors import UserError
 from jmer.base.types import Media
+from jmer.dataset.build import extract_dataset
 from jmer.features import registry, worker
 from jmer.features.extractor import Extractor
 from jmer.features.video.embedding import OnnxVideo
@@ -168,7 +169,7 @@ def test_remarks_are_counted_and_printed(tmp_path: Path, root: Path, capsys: pyt
     config.audio.model = "none"
     config.video.crop = "speaker"
     config.workers = 1
-    manifest = json.loads((extract.extract_dataset(config) / "manifest.json").read_text())
+    manifest = json.loads((extract_dataset(config) / "manifest.json").read_text())
     ((remark, count),) = manifest["modalities"]["video"]["remarks"].items()
     assert (remark.split(":")[0], count) == ("face chosen", 1)
     assert f"  1 x {remark}" in capsys.readouterr().out
