@@ -45,9 +45,9 @@ def _write(lines: list[str]) -> None:
         file.write("".join(f"{line}\n" for line in lines))
 
 
-def _watched_prepare(clip, extractors, *, max_seconds):
+def _watched_prepare(clip, extractors, *, max_seconds, sha256):
     """As `jmer.features.worker.prepare`, in its worker."""
-    prepared = _prepare(clip, extractors, max_seconds=max_seconds)
+    prepared = _prepare(clip, extractors, max_seconds=max_seconds, sha256=sha256)
     _write([f"decoded {extractor.modality} {clip}" for extractor in extractors.values()])
     return prepared
 
@@ -56,7 +56,8 @@ class _Watched(engine._Engine):
     def _encode(self, target, group):
         extractor = self.extractors[target]
         batch = self.waiting[target, group][: extractor.batch(group)]
-        _write([f"computed {self.cache._path(self._key(job, target), extractor)}" for job, _ in batch])
+        keys = [key for job, _ in batch if (key := self._key(job, target))]
+        _write([f"computed {self.cache._path(key, extractor)}" for key in keys])
         super()._encode(target, group)
 
 

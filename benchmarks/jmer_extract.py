@@ -66,7 +66,7 @@ def idle(job: Mapping[str, Any]) -> dict[str, Any]:
     """How long encoders stand still though a batch is decoded; it listens in on the engine's pool and encoders."""
     events: list[tuple[float, Any, int]] = []  # when, a group, how many payloads joined it
     encoding: list[tuple[float, float]] = []
-    extractors = {"audio": HFAudio(job["model"], window=job["window"]), "video": LiteVideo()}
+    extractors = {"audio": HFAudio(model=job["model"], window=job["window"]), "video": LiteVideo()}
 
     def key(extractor: Extractor, prepared: Any) -> Any:
         return extractor.modality, extractor.group(prepared.payload)
@@ -141,7 +141,7 @@ def video(job: Mapping[str, Any]) -> dict[str, Any]:
 
 def faces(job: Mapping[str, Any]) -> dict[str, Any]:
     """Keeps the faces of clips, the input of a vision transformer."""
-    extractor = HFVideo(job["model"])
+    extractor = HFVideo(model=job["model"])
     prepared = [worker.prepare(Path(file), {0: extractor}, max_seconds=None)[0].payload for file in job["inputs"]]
     np.savez(job["out"], *(pictures for pictures in prepared if pictures is not None))
     return {}
@@ -149,7 +149,7 @@ def faces(job: Mapping[str, Any]) -> dict[str, Any]:
 
 def vit(job: Mapping[str, Any]) -> dict[str, Any]:
     """Clips' faces through the encoder alone."""
-    extractor, payloads = HFVideo(job["options"]["model"]), list(np.load(job["inputs"]).values())
+    extractor, payloads = HFVideo(model=job["options"]["model"]), list(np.load(job["inputs"]).values())
     size = extractor.batch(None)
     extractor.encode(payloads[:size], exact=True)
     begun, cpu = time.perf_counter(), time.process_time()

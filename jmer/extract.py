@@ -4,40 +4,33 @@
     python -m jmer.extract --config configs/extract/hf.py --config.source=meld --config.root=data/MELD.Raw
     python -m jmer.extract --config configs/extract/lite.py --config.source=table --config.root=my.csv
 
-`--config.views=2` adds two views of every dialogue of train, its texts and sounds augmented: splits `train_view1` and
-`train_view2`, alike in everything but the features. The texts stored with a view, and the rows, are the originals'.
+`--config.views=2` adds two views of every train dialogue with changed texts and sounds, as the splits `train_view1` and
+`train_view2`. A view differs from train only in its features: its texts and its rows are those of train.
 
-What was extracted once is in a cache (`$JMER_CACHE`, else ~/.cache/jmer), so that an interrupted run goes on where it
-was when the same command is run again. Ends with a table of ok, degraded and failed rows. Exit codes: 0 done; 2 bad
+Extracted features are kept in a cache (`$JMER_CACHE`, else ~/.cache/jmer), so that the same command continues an
+interrupted extraction. The command ends with a table of ok, degraded and failed rows. Exit codes: 0 done; 2 bad
 arguments or input; 3 rows failed and --strict was given; 75 interrupted.
 """
 
 import sys
 from collections.abc import Sequence
 
-from ml_collections import ConfigDict
-
 from jmer.base import cli
+from jmer.dataset.options import ExtractOptions, default_config
 
-
-def default_config() -> ConfigDict:
-    """Returns the config that config files of extraction begin with."""
-    from jmer.dataset import build  # imports every extractor
-
-    return build.default_config()
+__all__ = ["default_config"]  # config files begin with it
 
 
 def main(argv: Sequence[str]) -> int:
     parser = cli.Parser(__doc__, prog="jmer extract")
     parser.add_argument("--strict", action="store_true", help="exit with status 3 if any row failed")
-    args = cli.parse(parser, argv, config=True)
+    args = cli.parse(parser, argv, options=ExtractOptions)
 
-    # These modules import decoders and extractors, which take seconds. A mistake in the arguments is reported before.
-    from jmer.dataset import store
+    from jmer.dataset import manifest  # what does the work is loaded once the arguments are known to be right
     from jmer.dataset.build import extract_dataset
 
-    manifest = store.read_manifest(extract_dataset(args.config))
-    failed = any(row["status"] == "failed" for row in manifest["rows"])
+    rows = manifest.read(extract_dataset(args.config))["rows"]
+    failed = any(row["status"] == "failed" for row in rows)
     return cli.EXIT_FAILED_ROWS if args.strict and failed else cli.EXIT_OK
 
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from jmer.base.types import Media, Turn
 from jmer.features.extractor import Encoded, Extractor, Prepared
-from jmer.features.pooling import shortened
+from jmer.features.summary import shortened
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Letters(Extractor):
     """Counts of letters and words; encodes 5 at a time. before: how many earlier turns count too."""
 
@@ -50,7 +50,7 @@ class Letters(Extractor):
         ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Loudness(Extractor):
     """RMS and length of the waveform, and whether the worker has imported jax."""
 
@@ -73,7 +73,7 @@ class Loudness(Extractor):
         return [Encoded(payload) for payload in payloads]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Colour(Extractor):
     """Mean colour of 2 frames; encodes 3 at a time."""
 
@@ -102,7 +102,7 @@ class Colour(Extractor):
         return [Encoded(payload.astype(np.float32)) for payload in payloads]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Crash(Loudness):
     """Takes its process down with it."""
 
@@ -112,7 +112,7 @@ class Crash(Loudness):
         os._exit(1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Nan(Loudness):
     kind = "nan"
 

@@ -12,7 +12,8 @@ from tables import CLIPS, copy_clips, hashes, rows_of, write_table
 from jmer import extract
 from jmer.base import cli
 from jmer.dataset import build, store
-from jmer.features import augment, engine
+from jmer.dataset.options import ExtractOptions
+from jmer.features import engine, perturb
 
 
 @pytest.fixture(scope="module")
@@ -109,18 +110,18 @@ def test_columns_of_another_name(tmp_path: Path, run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config.source=iemocap"], "config field 'source' is 'iemocap'; expected sample, meld or table"),
+        (["--config.source=iemocap"], "config.source is iemocap; expected one of sample, meld, table"),
         (["--config.source=table"], "config.source=table needs the CSV: --config.root=FILE.csv"),
         (["--config.source=meld", "--config.root=/no/such"], "/no/such"),
         (["--config.labels=a,b"], "config.columns and config.labels are for --config.source=table"),
         (
             ["--config.video.model="],
-            "config field 'video.model' is ''; expected lite, none, an ONNX file or a directory or hub id",
+            "config.video.model is ''; expected lite, none, an ONNX file or a directory or hub id",
         ),
-        (["--config.audio.layers=3"], "config field 'audio.layers' is set, but audio.model=lite has no such option"),
+        (["--config.audio.layers=3"], "config.audio.layers is set, but audio.model=lite has no such option"),
         (
             ["--config.text.model="],
-            "config field 'text.model' is ''; expected lite, vader, none, a file of word vectors or a directory or hub",
+            "config.text.model is ''; expected lite, vader, none, a file of word vectors or a directory or hub",
         ),
         (["--config.text.model=/no/such/dir"], "no directory /no/such/dir"),
         (
@@ -128,14 +129,14 @@ def test_columns_of_another_name(tmp_path: Path, run):
             "are all none, so there is nothing to extract",
         ),
         (["--config.lrr=1"], "config has no field 'lrr'"),
-        (["--config.views=-1"], "config.views is -1; expected 0 or how many"),
+        (["--config.views=-1"], "config.views is -1; expected at least 0"),
         (["--config.lexicon=mine.txt"], "config.lexicon is for augmented views, and config.views is 0"),
         (["--config.views=1", "--config.lexicon=/no/such"], "config.lexicon: /no/such cannot be read"),
         (
             ["--config.views=2", "--config.text.model=none", "--config.audio.model=none"],
             "config.views is 2, but only text and audio are augmented, and both are none",
         ),
-        (["--config.video.frames=0"], "video.frames is 0; expected at least 1"),
+        (["--config.video.frames=0"], "config.video.frames is 0; expected at least 1"),
     ],
 )
 def test_one_line_errors(run, arguments: list[str], message: str):
@@ -212,7 +213,7 @@ def test_views(clips: Path, tmp_path: Path, run):
     assert store.load(plain.path).split("train")[0].sentiments.tolist() == [2, 1, 0]
 
 
-AUDIO = {name: list(drawn) for name, drawn in augment.PARAMETERS["audio"].items()}
+AUDIO = {name: list(drawn) for name, drawn in perturb.PARAMETERS["audio"].items()}
 
 
 def test_views_without_train(tmp_path: Path, run):
@@ -224,7 +225,7 @@ def test_views_without_train(tmp_path: Path, run):
 
 @pytest.mark.usefixtures("_in_process")
 def test_view_that_loses_a_modality_is_noted(clips: Path, tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(augment, "augment_wave", lambda wave, rng: wave[:100])
+    monkeypatch.setattr(perturb, "perturb_wave", lambda wave, rng: wave[:100])
     table = write_table(tmp_path / "t.csv", rows_of(clips, CLIPS[0], ""))
     arguments = ["--config.source=table", f"--config.root={table}", "--config.video.model=none", "--config.views=1"]
     code, printed, _ = run(*arguments, f"--config.out={tmp_path / 'out'}", f"--config.cache={tmp_path / 'cache'}")
@@ -327,4 +328,6 @@ def test_sample_without_options_is_what_train_takes(root: Path, monkeypatch: pyt
     config = extract.default_config()
     assert config.to_dict() == cli.load_config(root / "configs" / "extract" / "lite.py").to_dict()
     monkeypatch.chdir(root)
-    assert os.fspath(build.default_out(config, build.load_source(config))) == "data/packed/sample-lite-lite-lite"
+    assert os.fspath(build.default_out(ExtractOptions(), build.load_source(ExtractOptions()))) == (
+        "data/packed/sample-lite-lite-lite"
+    )

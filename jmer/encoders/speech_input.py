@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jmer.base.types import SAMPLE_RATE
-from jmer.media.sound import librosa
+from jmer.media.sound import compiled_librosa
 
 SECONDS = 30  # the longest sound that Whisper has positions for, and that jmer gives any encoder at once
 HOP = 160  # samples from one frame of the spectrogram to the next; Whisper makes one frame of two
@@ -44,11 +44,11 @@ def log_mel(wave: Float[np.ndarray, " T"], *, mels: int, seconds: int) -> Float[
     """
     samples = max(2 * HOP * whisper_frames(wave), seconds * SAMPLE_RATE)
     wave = np.pad(np.pad(wave, (0, samples - len(wave))), _FFT // 2, mode="reflect")
-    spectrum = librosa().stft(wave, n_fft=_FFT, hop_length=HOP, center=False)[:, :-1]
+    spectrum = compiled_librosa().stft(wave, n_fft=_FFT, hop_length=HOP, center=False)[:, :-1]
     log = np.log10(np.maximum(_mel_filters(mels) @ np.square(np.abs(spectrum)), 1e-10))
     return ((np.maximum(log, log.max() - 8) + 4) / 4).T.astype(np.float32)
 
 
 @functools.cache
 def _mel_filters(mels: int) -> np.ndarray:
-    return librosa().filters.mel(sr=SAMPLE_RATE, n_fft=_FFT, n_mels=mels)
+    return compiled_librosa().filters.mel(sr=SAMPLE_RATE, n_fft=_FFT, n_mels=mels)

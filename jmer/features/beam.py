@@ -1,9 +1,9 @@
 """The same extraction as an Apache Beam pipeline: workers fill the cache, on one machine or many.
 
-Features come to rest in the cache, by content, whoever computes them. So the pipeline needs no shuffle and no output:
-each worker extracts the dialogues it is given into the cache, and the ordinary run that follows finds everything there
-and packs it, byte for byte what it would have packed alone. All workers must see the cache's folder and the clips,
-under the same paths.
+Features go to the cache, by content, whichever worker computes them. The pipeline therefore needs no shuffle and no
+output: each worker extracts its dialogues into the cache, and the ordinary run that follows finds all features there.
+That run packs the same bytes as it would have packed alone. All workers must see the cache's folder and the clips under
+the same paths, and have the same releases of the libraries that decide features.
 """
 
 import shlex
@@ -16,7 +16,7 @@ from jmer.features import engine
 from jmer.features.cache import Cache
 from jmer.features.extractor import Extractor
 
-_UTTERANCES = 256  # of an element of the pipeline, at least: enough for the encoders' batches
+_UTTERANCES = 256  # the least of an element of the pipeline, unless a split has fewer; it fills the encoders' batches
 
 
 def fill_cache(
@@ -32,7 +32,7 @@ def fill_cache(
 
     Args:
       extractors, views, digests: as in `jmer.features.engine.extract`.
-      options: Beam's own, such as `--runner=FlinkRunner --flink_master=HOST:PORT`.
+      options: Beam's own options, such as `--runner=FlinkRunner --flink_master=HOST:PORT`.
 
     Raises:
       UserError: Beam is not installed, or the pipeline failed.
@@ -44,7 +44,7 @@ def fill_cache(
         raise UserError("config.beam needs Apache Beam: pip install 'jmer[beam]', on the workers too") from error
 
     class Extract(beam.DoFn):
-        """One of the pipeline's elements -> how many utterances it had."""
+        """Extracts an element of the pipeline and yields the number of its utterances."""
 
         def process(self, element: tuple[Corpus, dict[Path, str]]) -> Iterator[int]:
             part, its_digests = element
@@ -55,13 +55,13 @@ def fill_cache(
         with beam.Pipeline(options=PipelineOptions(shlex.split(options))) as pipeline:
             elements = pipeline | beam.Create(list(_parts(corpus, digests)), reshuffle=True)
             _ = elements | beam.ParDo(Extract()) | beam.CombineGlobally(sum)
-    except Exception as error:  # runners raise what they like
+    except Exception as error:  # a runner may raise any exception
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise UserError(f"the Beam pipeline failed: {lines[-1].strip()}; options were: {options}") from error
 
 
 def _parts(corpus: Corpus, digests: Mapping[Path, str]) -> Iterator[tuple[Corpus, dict[Path, str]]]:
-    """The corpus in parts of whole dialogues, each with the digests of its clips."""
+    """Yields the corpus in parts of whole dialogues, each with the digests of its clips."""
     for split, dialogues in corpus.splits.items():
         part, size = [], 0
         for dialogue in dialogues:

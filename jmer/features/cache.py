@@ -1,7 +1,7 @@
-"""What was extracted once, by content: any number of processes may read and write one cache at the same time.
+"""Features by content of the input: any number of processes may read and write one cache at the same time.
 
-One small file an input and extractor: file systems make single files appear whole or not at all, which needs no locks
-and holds over a network; a checksum finds what is damaged later.
+Each input and extractor has one small file. A file system makes a single file appear whole or not at all, so that no
+locks are needed, over a network either. A checksum finds damage later.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ import numpy as np
 
 from jmer.base.errors import UserError
 from jmer.base.types import Extracted
+from jmer.features import libraries
 from jmer.features.extractor import Extractor
 
 _DIGEST = 32  # bytes
@@ -23,12 +24,19 @@ _DIGEST = 32  # bytes
 
 @dataclass(frozen=True)
 class Cache:
-    """Features by input and extractor, under `root`."""
+    """Features by input and extractor, under the folder `root`.
+
+    An entry belongs to the releases of the extractor's libraries that were installed when it was written, so that one
+    cache never mixes features of two releases.
+    """
 
     root: Path
 
     def get(self, key: str, extractor: Extractor) -> Extracted | None:
-        """Returns what `put` was given; None where nothing was, or where it is damaged, which is said on stderr.
+        """Returns the entry that `put` wrote. Returns None where there is none, or where it is damaged, with a warning.
+
+        Args:
+          key: hexadecimal hash of the input.
 
         Raises:
           UserError: the folder cannot be read.
@@ -42,7 +50,7 @@ class Cache:
             raise self._unusable(error) from error
         digest, body = data[:_DIGEST], data[_DIGEST:]
         if hashlib.sha256(body).digest() != digest:
-            print(f"cache entry {path} is damaged; computing it again", file=sys.stderr)
+            print(f"cache entry {path} is damaged; its features are computed again", file=sys.stderr)
             return None
         head, _, values = body.partition(b"\n")
         entry = json.loads(head)
@@ -55,7 +63,10 @@ class Cache:
         return Extracted(vector=vector, sequence=sequence, **entry)
 
     def put(self, key: str, extractor: Extractor, extracted: Extracted) -> None:
-        """Keeps `extracted`.
+        """Writes an entry, in place of an older one of the same key.
+
+        Args:
+          key: hexadecimal hash of the input.
 
         Raises:
           UserError: the folder cannot be written to.
@@ -86,5 +97,6 @@ class Cache:
         )
 
     def _path(self, key: str, extractor: Extractor) -> Path:
-        folder = f"{extractor.modality}-{extractor.kind}-{extractor.fingerprint[:32]}"
+        releases = [f"{name}{libraries.release(name)}" for name in sorted(set(extractor.libraries))]
+        folder = "-".join([extractor.modality, extractor.kind, extractor.fingerprint[:32], *releases])
         return self.root / folder / key[:2] / key

@@ -1,7 +1,5 @@
-"""Dialogues in, features out: the same code for a corpus (cached, parallel) and for one dialogue at prediction."""
+"""Dialogues in, features out: a corpus with a cache and worker processes, or one dialogue at prediction."""
 
-import hashlib
-import json
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -13,25 +11,25 @@ from types import MappingProxyType
 import numpy as np
 
 from jmer.base.errors import UserError
-from jmer.base.types import Corpus, Dialogue, Extracted, Features, Turn, Utterance
-from jmer.features import worker
+from jmer.base.types import Corpus, Dialogue, Extracted, Features, Utterance
+from jmer.features import inputs, worker
 from jmer.features.cache import Cache
 from jmer.features.extractor import Extractor, Prepared
 from jmer.features.results import features_of
 from jmer.features.views import SPLIT as VIEWED
 
-_Target = tuple[str, int]  # a modality, and the number of a view; 0 is the original
+_Target = tuple[str, int]  # a modality and the number of a view; view 0 is the original
 
-_AHEAD = 8  # clips, decoded while a batch is encoded: about a batch, as a killed run loses what waits
-_OPEN_UTTERANCES = 4096  # begun and not yet handed on, unless one dialogue has more; they hold vectors, not media
+_AHEAD = 8  # clips that are decoded while a batch is encoded; a killed run loses them, so that they are no more
+_OPEN_UTTERANCES = 4096  # utterances begun and not yet yielded, unless one dialogue has more; they hold no media
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extraction:
-    """One dialogue done.
+    """The features of one dialogue.
 
-    results: for each utterance, what came of every modality.
-    views: the same of every augmented view, which has the original's where nothing was augmented; only of train.
+    results: of each utterance, by modality.
+    views: the results of each augmented view of a train dialogue; a modality without views has the original's result.
     """
 
     split: str
@@ -52,7 +50,7 @@ def extract_dialogue(
     Args:
       extractors: by modality.
       labels: the label set; only needed where utterances have labels.
-      dims: D of the modalities that only ready features give, as no extractor for them is there.
+      dims: modality -> D, of modalities that have no extractor here and come as ready features.
 
     Raises:
       UserError: an utterance names a clip that cannot be read, its ready features are of another width or of a modality
@@ -62,7 +60,7 @@ def extract_dialogue(
     results: list[dict[str, Extracted]] = [{} for _ in dialogue.utterances]
     prepared: dict[str, list[tuple[int, Prepared]]] = {modality: [] for modality in extractors}
     for i, utterance in enumerate(dialogue.utterances):
-        results[i], todo = _without_work(utterance, extractors, dims, where=dialogue.id)
+        results[i], todo = inputs.without_work(utterance, extractors, dims, where=dialogue.id)
         for modality, result in _prepare(dialogue, i, {m: extractors[m] for m in todo}).items():
             prepared[modality].append((i, result))
     for modality, items in prepared.items():
@@ -79,7 +77,7 @@ def extract_dialogue(
 
 
 def sequence_dims(extractors: Mapping[str, Extractor]) -> dict[str, int]:
-    """D' of the modalities whose sequences are kept."""
+    """Returns modality -> D', of the modalities whose sequences are kept."""
     return {modality: e.sequence_dim for modality, e in extractors.items() if e.sequence_dim}
 
 
@@ -95,15 +93,18 @@ def extract(
 ) -> Iterator[Extraction]:
     """Yields every dialogue of the corpus, in order.
 
-    Clips are decoded and prepared in `workers` processes, or with 0 in this one; encoders run here. However long the
-    corpus, only so many clips and utterances are in flight. What is done is in the cache, so that an interrupted run
-    goes on there.
+    Clips are decoded and prepared in worker processes; encoders run in this one. The number of clips and utterances in
+    flight is bounded, however long the corpus is. Finished features are in the cache, so that an interrupted extraction
+    continues where it stopped.
 
     Args:
-      extractors: by modality; a modality left out is switched off.
-      views: the extractors of each augmented view of the train split, by modality; one left out is as in the original.
-      digests: SHA-256 of each clip, empty where it cannot be read.
-      progress: called with the number of features (of an utterance and extractor) that are newly done.
+      extractors: by modality; a modality that is left out is switched off.
+      views: the extractors of each augmented view of the train split, by modality; a modality that is left out is not
+        augmented.
+      digests: SHA-256 of each clip; empty where it cannot be read. A clip without a digest is never cached, and one
+        that has another digest after decoding has failed.
+      workers: number of processes; with 0, this process decodes.
+      progress: called with the number of features, of one utterance and extractor each, that were finished since.
 
     Raises:
       UserError: ready features are of another width or of a modality that is not used, the cache cannot be written, or
@@ -124,7 +125,7 @@ def extract(
 
 @dataclass(eq=False)
 class _Job:
-    """An utterance on its way; done when every target has a result."""
+    """An utterance in flight; it is finished when every target has a result."""
 
     dialogue: Dialogue
     index: int
@@ -141,7 +142,7 @@ class _Job:
 
 @dataclass(eq=False)
 class _Engine:
-    """The state of one `extract`."""
+    """The state of one call of `extract`."""
 
     originals: Mapping[str, Extractor]
     views: Sequence[Mapping[str, Extractor]]
@@ -150,9 +151,9 @@ class _Engine:
     submit: Callable[..., Future]
     progress: Callable[[int], object]
     decoding: dict[Future, _Job] = field(default_factory=dict)
-    # For a full batch, by group.
+    # Payloads that wait for a full batch of their group.
     waiting: dict[tuple[_Target, Hashable], list[tuple[_Job, Prepared]]] = field(default_factory=dict)
-    begun: deque[tuple[str, Dialogue, list[_Job]]] = field(default_factory=deque)  # and not yet handed on
+    begun: deque[tuple[str, Dialogue, list[_Job]]] = field(default_factory=deque)  # dialogues not yet yielded
 
     def __post_init__(self):
         self.dims = {modality: extractor.dim for modality, extractor in self.originals.items()}
@@ -165,7 +166,7 @@ class _Engine:
     def run(self, corpus: Corpus, *, in_flight: int) -> Iterator[Extraction]:
         jobs, ended, opened = self._jobs(corpus), False, 0
         while not ended or self.begun:
-            # The first dialogue is begun to its end, whatever its length: it is the next to be handed on.
+            # The first dialogue is begun as a whole, whatever its length, since it is the next to be yielded.
             while not ended and len(self.decoding) < in_flight and (opened < _OPEN_UTTERANCES or len(self.begun) == 1):
                 job = next(jobs, None)
                 if job is None:
@@ -179,7 +180,7 @@ class _Engine:
                 done, _ = wait(self.decoding, return_when=FIRST_COMPLETED)
                 for future in done:
                     self._decoded(future)
-            else:  # nothing will come to fill the batches
+            else:  # no further payload will come to fill the batches
                 for target, group in list(self.waiting):
                     self._encode(target, group)
             while self.begun and all(len(job.results) == len(job.targets) for job in self.begun[0][2]):
@@ -190,7 +191,7 @@ class _Engine:
                 yield Extraction(split=split, dialogue=dialogue, results=results, views=tuple(views))
 
     def _ready(self) -> tuple[_Target, Hashable] | None:
-        """A group that fills a batch, or the largest of an extractor for which too much is waiting."""
+        """Returns a group that fills a batch, or the largest group of an extractor with too many waiting payloads."""
         waiting: Counter[_Target] = Counter()
         for (target, group), items in self.waiting.items():
             if len(items) >= self.extractors[target].batch(group):
@@ -209,6 +210,7 @@ class _Engine:
             self.waiting.setdefault((target, group), []).append((job, prepared))
 
     def names_of_decoding(self) -> str:
+        """Returns the names of some clips that are being decoded, for a message."""
         names = [str(job.utterance.clip) for job in self.decoding.values()]
         return ", ".join(names[:4]) + (f" or {len(names) - 4} more" if len(names) > 4 else "")
 
@@ -221,11 +223,11 @@ class _Engine:
                 yield from jobs
 
     def _begin(self, job: _Job) -> None:
-        """Settles what needs no work or is in the cache, and sets the rest going."""
-        settled, _ = _without_work(job.utterance, self.originals, self.dims, where=job.dialogue.id)
+        """Settles the targets that need no work or are cached, and starts the others."""
+        settled, _ = inputs.without_work(job.utterance, self.originals, self.dims, where=job.dialogue.id)
         todo: dict[_Target, Extractor] = {}
         for target in job.targets:
-            result = settled.get(target[0]) or self.cache.get(self._key(job, target), self.extractors[target])
+            result = settled.get(target[0]) or self._cached(job, target)
             if result is None:
                 todo[target] = self.extractors[target]
             else:
@@ -234,12 +236,13 @@ class _Engine:
         tracks: dict[_Target, Extractor] = {}
         for target, extractor in todo.items():
             if extractor.modality == "text":
-                self._wait(job, target, extractor.prepare(_turns(job.dialogue, job.index, extractor)))
+                self._wait(job, target, extractor.prepare(inputs.turns(job.dialogue, job.index, extractor)))
             else:
                 tracks[target] = extractor
         if tracks:
-            longest = job.utterance.max_seconds
-            future = self.submit(worker.prepare, job.utterance.clip, tracks, max_seconds=longest)
+            clip, limit = job.utterance.clip, job.utterance.max_seconds
+            assert clip is not None
+            future = self.submit(worker.prepare, clip, tracks, max_seconds=limit, sha256=self.digests[clip])
             self.decoding[future] = job
 
     def _decoded(self, future: Future) -> None:
@@ -265,73 +268,34 @@ class _Engine:
             self._settle(job, target, extracted)
 
     def _settle(self, job: _Job, target: _Target, extracted: Extracted) -> None:
-        if extracted.status != "failed":  # what could not be read is tried again the next time
-            self.cache.put(self._key(job, target), self.extractors[target], extracted)
+        key = self._key(job, target)
+        if key is not None and extracted.status != "failed":  # a failed input is tried again the next time
+            self.cache.put(key, self.extractors[target], extracted)
         job.results[target] = extracted
         self.progress(1)
 
-    def _key(self, job: _Job, target: _Target) -> str:
-        """Hash of what the extractor is given; a clip that is longer than its utterance can last is not decoded."""
-        utterance, extractor = job.utterance, self.extractors[target]
-        if extractor.modality == "text":
-            content = ["text", utterance.text]
-            if extractor.turns_before:  # who speaks matters then
-                content = ["turns", *_turns(job.dialogue, job.index, extractor)]
-        else:
-            content = ["clip", self.digests[utterance.clip] if utterance.clip else "", utterance.max_seconds]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    def _cached(self, job: _Job, target: _Target) -> Extracted | None:
+        key = self._key(job, target)
+        return None if key is None else self.cache.get(key, self.extractors[target])
 
-
-def _without_work(
-    utterance: Utterance, extractors: Mapping[str, Extractor], dims: Mapping[str, int], *, where: str
-) -> tuple[dict[str, Extracted], list[str]]:
-    """Returns what is there or absent without any work, by modality, and the modalities that need some."""
-    if unused := sorted(set(utterance.features) - set(dims)):
-        raise UserError(
-            f"{where} {utterance.id}: ready {unused[0]} features, but {unused[0]} is not used; leave them out"
-        )
-    results, todo = {}, []
-    for modality, dim in dims.items():
-        ready = utterance.features.get(modality)
-        if ready is not None:
-            ready = np.asarray(ready, np.float32)
-            if ready.shape != (dim,) or not np.isfinite(ready).all():
-                raise UserError(
-                    f"{where} {utterance.id}: ready {modality} features have shape {list(ready.shape)}; "
-                    f"expected [{dim}], all finite"
-                )
-            results[modality] = Extracted(vector=ready)
-        elif modality not in extractors:
-            results[modality] = Extracted(vector=None, reason="no ready features")
-        elif modality == "text" and not utterance.text.strip():
-            results[modality] = Extracted(vector=None, reason="no text")
-        elif modality != "text" and utterance.clip is None:
-            results[modality] = Extracted(vector=None, reason="no clip")
-        else:
-            todo.append(modality)
-    return results, todo
-
-
-def _turns(dialogue: Dialogue, index: int, extractor: Extractor) -> list[Turn]:
-    """What a text extractor is given: the utterance and what was said before it."""
-    heard = dialogue.utterances[max(0, index - extractor.turns_before) : index + 1]
-    return [Turn(u.speaker, u.text) for u in heard]
+    def _key(self, job: _Job, target: _Target) -> str | None:
+        return inputs.cache_key(job.dialogue, job.index, self.extractors[target], digests=self.digests)
 
 
 def _prepare(dialogue: Dialogue, index: int, extractors: Mapping[str, Extractor]) -> dict[str, Prepared]:
-    """The worker's halves, in this process."""
+    """Runs the worker's halves of these extractors in this process."""
     utterance = dialogue.utterances[index]
     tracks = {modality: extractor for modality, extractor in extractors.items() if modality != "text"}
     prepared = {}
     if "text" in extractors:
-        prepared["text"] = extractors["text"].prepare(_turns(dialogue, index, extractors["text"]))
+        prepared["text"] = extractors["text"].prepare(inputs.turns(dialogue, index, extractors["text"]))
     if tracks and utterance.clip:
         prepared |= worker.prepare(utterance.clip, tracks, max_seconds=utterance.max_seconds)
     return prepared
 
 
 def _encode(extractor: Extractor, prepared: Sequence[Prepared], *, exact: bool) -> list[Extracted]:
-    """The main process's half, of those that have a payload."""
+    """Runs the main process's half on the payloads; an input without a payload keeps its status and reason."""
     payloads = [item.payload for item in prepared if item.payload is not None]
     encoded = iter(extractor.encode(payloads, exact=exact) if payloads else ())
     results = []

@@ -1,15 +1,16 @@
-"""Extractors by name: from a config, and again from the spec that a dataset or a run recorded."""
+"""Extractors by name: their options for a config, and extractors from a config or from a recorded spec."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jmer.base.errors import UserError
+from jmer.base.options import Field, option
 from jmer.features.audio.encoder import HFAudio
 from jmer.features.audio.lite import MFCC, LiteAudio, LogMel, Prosody
 from jmer.features.extractor import Extractor
-from jmer.features.text import glove
 from jmer.features.text.encoder import HFText
 from jmer.features.text.glove import Glove
 from jmer.features.text.lite import LiteText, Vader
@@ -17,7 +18,8 @@ from jmer.features.video.embedding import OnnxVideo
 from jmer.features.video.encoder import HFVideo
 from jmer.features.video.lite import LiteVideo
 
-_EXTRACTORS: tuple[type[Extractor], ...] = (
+# The first extractor of a modality whose `is_meant` accepts `config.MODALITY.model` is the one that is used.
+EXTRACTORS: tuple[type[Extractor], ...] = (
     LiteText,
     Vader,
     Glove,
@@ -28,71 +30,81 @@ _EXTRACTORS: tuple[type[Extractor], ...] = (
     Prosody,
     HFAudio,
     LiteVideo,
-    HFVideo,
     OnnxVideo,
+    HFVideo,
 )
-OFF = "none"
+OFF = "none"  # the model of a modality that is left out
 
 
-def from_config(modality: str, options: Mapping[str, Any], *, defaults: Mapping[str, Any]) -> Extractor | None:
-    """Returns the extractor that `options["model"]` names, with those of the options that it has; None for `none`.
+def options_of(modality: str) -> type:
+    """Returns the options class of a config's group: `model`, and the options of all extractors of the modality.
+
+    Options of one name have one default and one help; their choices are united, as each extractor checks its own.
+    """
+    return _options_class(modality, _classes(modality))
+
+
+@functools.cache
+def _options_class(modality: str, classes: tuple[type[Extractor], ...]) -> type:
+    model = option("lite", f"Extractor of {modality}: {_listed(_names(classes))}.")
+    fields: dict[str, tuple[Any, Any]] = {"model": (str, model)}
+    united: dict[str, Field] = {}
+    for cls in classes:
+        for name, (kind, default, field) in cls.own_options().items():
+            known = united.get(name, field)
+            choices = tuple(dict.fromkeys((*known.choices, *field.choices)))
+            united[name] = dataclasses.replace(known, choices=choices)
+            fields[name] = kind, dataclasses.field(default=default, metadata={"option": united[name]})
+    declared = [(name, kind, field) for name, (kind, field) in fields.items()]
+    return dataclasses.make_dataclass(f"{modality.title()}Options", declared, frozen=True, kw_only=True)
+
+
+def from_options(modality: str, chosen: Any, *, sequence_frames: int) -> Extractor | None:
+    """Returns the extractor that a config's group chooses; None where the group switches the modality off.
 
     Args:
-      defaults: of the options; one that the extractor does not have must have been left at it.
+      chosen: an instance of `options_of(modality)`.
+      sequence_frames: as in `jmer.features.extractor.SequenceOptions`.
 
     Raises:
       UserError: there is no such extractor, it lacks an option that is set, or an option is out of range.
     """
-    model = options["model"]
-    if model == OFF:
+    if chosen.model == OFF:
         return None
-    cls = _class_of(modality, model)
-    names = {field.name for field in dataclasses.fields(cls)}
-    for name in names & {"model", "detector"}:
-        if options[name] and Path(options[name]).exists():  # a run is used from other folders than it was made in
-            options = {**options, name: str(Path(options[name]).resolve())}
-    for name, value in options.items():
-        if name not in names | {"model"} and value != defaults[name]:
-            have = ", ".join(sorted(names - {"model"})) or "no options"
+    cls = _class_of(modality, chosen.model)
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    given = {}
+    for field in dataclasses.fields(chosen):
+        value = getattr(chosen, field.name)
+        if field.name in fields:
+            is_file = fields[field.name].metadata.get("locates") == "file"
+            given[field.name] = _absolute(value) if is_file else value
+        elif field.name != "model" and value != field.default:
+            have = ", ".join(cls.own_options()) or "no options"
             raise UserError(
-                f"config field '{modality}.{name}' is set, but {modality}.model={model} has no such option (it has "
-                f"{have}); leave it out"
+                f"config.{modality}.{field.name} is set, but {modality}.model={chosen.model} has no such option (it "
+                f"has {have}); leave it out"
             )
-    return cls(**{name: value for name, value in options.items() if name in names})
-
-
-def _class_of(modality: str, model: str) -> type[Extractor]:
-    """The extractor that a model's name stands for: a kind's own, or by what sort of file or folder it is."""
-    kinds = {cls.kind: cls for cls in _EXTRACTORS if cls.modality == modality}
-    named = {kind: cls for kind, cls in kinds.items() if "model" not in {f.name for f in dataclasses.fields(cls)}}
-    if model in named:
-        return named[model]
-    if "glove" in kinds and Path(model).suffix in glove.SUFFIXES:
-        return kinds["glove"]
-    if "onnx" in kinds and Path(model).suffix == ".onnx":
-        return kinds["onnx"]
-    if "hf" in kinds and model:
-        return kinds["hf"]
-    others = {"glove": "a file of word vectors", "onnx": "an ONNX file", "hf": "a directory or hub id"}
-    known = [*named, OFF, *(what for kind, what in others.items() if kind in kinds)]
-    raise UserError(f"config field '{modality}.model' is '{model}'; expected {', '.join(known[:-1])} or {known[-1]}")
+    return cls(**given, sequence_frames=sequence_frames)
 
 
 def build(spec: Mapping[str, Any]) -> Extractor:
     """Returns the extractor that gave `spec`.
 
     Raises:
-      UserError: this jmer has no such extractor or another version of it, or its weights are not the same.
+      UserError: this jmer has no such extractor, has another version of it, or finds other weights.
     """
     name = f"{spec['modality']} extractor '{spec['kind']}'"
-    cls = next((c for c in _EXTRACTORS if (c.modality, c.kind) == (spec["modality"], spec["kind"])), None)
+    cls = next((c for c in _classes(spec["modality"]) if c.kind == spec["kind"]), None)
     if cls is None:
-        raise UserError(f"this jmer has no {name}; use the one that made the features")
+        raise UserError(f"this jmer has no {name}; use the jmer that made the features")
     if cls.version != spec["version"]:
         raise UserError(
             f"{name} has version {cls.version} here, and the features were made by version {spec['version']}; "
             "extract and train again, or use the jmer that made them"
         )
+    if unknown := spec["options"].keys() - {field.name for field in dataclasses.fields(cls)}:
+        raise UserError(f"{name} has no option '{min(unknown)}' here; use the jmer that made the features")
     extractor = cls(**spec["options"])
     if extractor.weights != spec["weights"]:
         raise UserError(
@@ -100,4 +112,36 @@ def build(spec: Mapping[str, Any]) -> Extractor:
             f"(SHA-256 {extractor.weights[:12]}..., was {spec['weights'][:12]}...); "
             "restore them, or extract and train again"
         )
+    if {**extractor.spec, "options": spec["options"]} != spec:
+        raise UserError(
+            f"{name} would give other features than those that were recorded; extract and train again, or use the jmer "
+            "that made them"
+        )
     return extractor
+
+
+def _classes(modality: str) -> tuple[type[Extractor], ...]:
+    return tuple(cls for cls in EXTRACTORS if cls.modality == modality)
+
+
+def _class_of(modality: str, model: str) -> type[Extractor]:
+    classes = _classes(modality)
+    chosen = next((cls for cls in classes if model and cls.is_meant(model)), None)
+    if chosen is None:
+        raise UserError(f"config.{modality}.model is '{model}'; expected {_listed(_names(classes))}")
+    return chosen
+
+
+def _names(classes: tuple[type[Extractor], ...]) -> list[str]:
+    """What `model` may be: names of kinds, then `none`, then files and ids."""
+    kinds = [cls.kind for cls in classes if not cls.named_by]
+    return [*kinds, OFF, *(cls.named_by for cls in classes if cls.named_by)]
+
+
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _absolute(path: str) -> str:
+    """Makes the path of an existing file absolute, since a run is also used from other folders than its own."""
+    return str(Path(path).resolve()) if path and Path(path).exists() else path

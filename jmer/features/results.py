@@ -1,4 +1,4 @@
-"""What came of a dialogue's utterances: their features stacked, and the status of each row."""
+"""The results of a dialogue's utterances: their features stacked, and the status of each row."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -18,7 +18,17 @@ def features_of(
     sequence_dims: Mapping[str, int] = MappingProxyType({}),
     labels: Sequence[str],
 ) -> Features:
-    """Stacks the results of a dialogue's utterances; modalities that are not in `dims` are left out."""
+    """Stacks the results of a dialogue's utterances.
+
+    Args:
+      results: of each utterance, by modality.
+      dims: modality -> D; modalities that are not among them are left out.
+      sequence_dims: modality -> D' of the modalities whose sequences are kept.
+      labels: the label set; only needed where utterances have labels.
+
+    Raises:
+      UserError: a label or a sentiment is unknown.
+    """
     values = {m: np.zeros((len(results), dim), np.float32) for m, dim in dims.items()}
     present = {m: np.zeros(len(results), np.bool_) for m in dims}
     for i, result in enumerate(results):
@@ -45,10 +55,11 @@ def features_of(
 
 
 def row_of(utterance: Utterance, results: Mapping[str, Extracted]) -> tuple[Status, str]:
-    """Status and reason of an utterance: the worst of its modalities and of what its source noted.
+    """Returns the status of an utterance, the worst of its modalities, and the reasons for it.
 
-    `failed`: an input that the row names could not be read, or there is nothing to extract. `degraded`: less than the
-    whole was. A modality that is absent by nature (no clip named, no text, sound only) leaves the row `ok`.
+    `failed`: an input that the row names could not be read, or the row has nothing to extract. `degraded`: an input
+    could only be read in part. A modality that is absent by nature (no clip named, no text, sound only) leaves the row
+    `ok`. The notes of the utterance's source are among the reasons.
     """
     statuses = {result.status for result in results.values()}
     missing = [f"clip missing: {utterance.missing_clip}"] if utterance.missing_clip else []
@@ -58,7 +69,7 @@ def row_of(utterance: Utterance, results: Mapping[str, Extracted]) -> tuple[Stat
         status = "failed"
     elif "degraded" in statuses:
         status = "degraded"
-    modalities: dict[str, list[str]] = {}  # by reason, as a clip's reason holds for both of its tracks
+    modalities: dict[str, list[str]] = {}  # by reason, since the reason of a clip holds for both of its tracks
     for modality, result in results.items():
         if result.status != "ok":
             modalities.setdefault(result.reason, []).append(modality)

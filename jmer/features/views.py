@@ -1,7 +1,7 @@
-"""Augmented views: an extractor that is given its input augmented, so that the rest of jmer sees one more extractor.
+"""Augmented views: an extractor that perturbs its input and hands it to another extractor.
 
-The randomness of a view comes from its seed, its number and the content itself: neither reruns nor workers nor the
-rest of the corpus change it, and what is augmented is cached by content like everything else.
+The randomness of a view comes from its seed, its number and the content of the input. Reruns, workers and the rest of
+the corpus do not change it, so that the features of a view are cached by content like all others.
 """
 
 import dataclasses
@@ -15,26 +15,36 @@ from typing import Any
 import numpy as np
 
 from jmer.base.types import Media, Turn
-from jmer.features import augment
+from jmer.features import perturb
 from jmer.features.extractor import Encoded, Extractor, Prepared
 
-SPLIT = "train"  # the one that has views
+SPLIT = "train"  # the only split that has views
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _View(Extractor):
-    """base: the extractor that sees the augmented input. number: of the view, from 1. seed: of all views."""
+    """An extractor of augmented input.
+
+    base: the extractor that reads the augmented input.
+    number: of the view, from 1.
+    seed: of all views.
+    """
 
     base: Extractor
     number: int
     seed: int = 0
 
     kind = "view"
-    version = augment.VERSION
+    version = perturb.VERSION
+
+    # Class variables elsewhere; of a view, they depend on its base.
+    @property
+    def lookahead(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.base.lookahead
 
     @property
-    def lookahead(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] (here it is an instance's)
-        return self.base.lookahead
+    def libraries(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return (*self.base.libraries, "numpy")  # a generator may draw other numbers in another release
 
     @property
     def dim(self) -> int:
@@ -54,11 +64,19 @@ class _View(Extractor):
 
     @property
     def spec(self) -> dict[str, Any]:
-        return self.base.spec | {"view": self.number, "augmentation": self._augmentation}
+        return self.base.spec | self._view
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return self.base.identity | self._view
+
+    @property
+    def _view(self) -> dict[str, Any]:
+        return {"view": self.number, "augmentation": self._augmentation}
 
     @property
     def _augmentation(self) -> dict[str, Any]:
-        return {"version": self.version, "seed": self.seed, **augment.PARAMETERS[self.modality]}
+        return {"version": self.version, "seed": self.seed, **perturb.PARAMETERS[self.modality]}
 
     def group(self, payload: Any) -> Hashable:
         return self.base.group(payload)
@@ -74,29 +92,36 @@ class _View(Extractor):
         return np.random.default_rng(int.from_bytes(digest))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AudioView(_View):
     """A view of the waveform."""
 
     modality = "audio"
 
+    @property
+    def libraries(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return (*super().libraries, "librosa")
+
     def prepare(self, raw: Media) -> Prepared:
         assert raw.wave is not None
-        wave = augment.augment_wave(raw.wave, self._generator(raw.wave.tobytes()))
+        wave = perturb.perturb_wave(raw.wave, self._generator(raw.wave.tobytes()))
         return self.base.prepare(dataclasses.replace(raw, wave=wave))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TextView(_View):
-    """A view of the utterance's own text; lexicon: the synonyms."""
+    """A view of the utterance's own text; earlier turns stay as they are.
 
-    lexicon: augment.Lexicon = field(default_factory=dict, repr=False)
+    lexicon: a word -> its synonyms.
+    """
+
+    lexicon: perturb.Lexicon = field(default_factory=dict, repr=False)
 
     modality = "text"
 
     def prepare(self, raw: Sequence[Turn]) -> Prepared:
         *before, (speaker, text) = raw
-        text = augment.augment_text(text, self._generator(text.encode()), self.lexicon)
+        text = perturb.perturb_text(text, self._generator(text.encode()), self.lexicon)
         return self.base.prepare([*before, Turn(speaker, text)])
 
     @property
@@ -109,13 +134,13 @@ class TextView(_View):
 
 
 def views_of(
-    extractors: Mapping[str, Extractor], *, count: int, seed: int, lexicon: augment.Lexicon
+    extractors: Mapping[str, Extractor], *, count: int, seed: int, lexicon: perturb.Lexicon
 ) -> list[dict[str, Extractor]]:
-    """Returns the extractors of every view, by modality; those whose view would equal the original are left out."""
+    """Returns the extractors of each view by modality. Video is never perturbed, so that it has no views."""
     views: list[dict[str, Extractor]] = [{} for _ in range(count)]
     for number, view in enumerate(views, 1):
         if "text" in extractors:
-            view["text"] = TextView(extractors["text"], number, seed, lexicon)
+            view["text"] = TextView(base=extractors["text"], number=number, seed=seed, lexicon=lexicon)
         if "audio" in extractors:
-            view["audio"] = AudioView(extractors["audio"], number, seed)
+            view["audio"] = AudioView(base=extractors["audio"], number=number, seed=seed)
     return views

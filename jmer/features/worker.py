@@ -1,6 +1,6 @@
-"""The worker's half of extraction: one clip, decoded once, prepared for every modality that wants it.
+"""The worker's half of extraction: one clip, decoded once, prepared for all extractors that read it.
 
-Nothing here imports jax, so that worker processes start quickly and leave the accelerator alone.
+Nothing here imports JAX, so that worker processes start quickly and leave the accelerator alone.
 """
 
 import os
@@ -18,12 +18,29 @@ from jmer.media import decoding
 
 _Key = TypeVar("_Key")
 
+_CHANGED = "the file changed while it was read; run the same command again"
 
-def prepare(clip: Path, extractors: Mapping[_Key, Extractor], *, max_seconds: float | None) -> dict[_Key, Prepared]:
-    """Decodes `clip` and returns what each extractor makes of it, by the extractor's key; faults of the clip are in it.
 
-    Extractors of one modality, such as those of augmented views, share the decoded track.
+def prepare(
+    clip: Path, extractors: Mapping[_Key, Extractor], *, max_seconds: float | None, sha256: str = ""
+) -> dict[_Key, Prepared]:
+    """Decodes a clip and returns the payload of each extractor, by the extractor's key.
+
+    Extractors of one modality, such as those of augmented views, share the decoded track. A fault of the clip becomes
+    the status and the reason of its payloads.
+
+    Args:
+      max_seconds: as in `jmer.media.decoding.decode`.
+      sha256: the digest that was taken of the clip before. A clip with another one after decoding has failed, since
+        nobody knows of which content its payloads are. Empty where there is no digest to compare with.
     """
+    prepared = _prepare(clip, extractors, max_seconds=max_seconds)
+    if sha256 and digest(clip) != sha256:
+        return dict.fromkeys(extractors, Prepared(payload=None, status="failed", reason=_CHANGED))
+    return prepared
+
+
+def _prepare(clip: Path, extractors: Mapping[_Key, Extractor], *, max_seconds: float | None) -> dict[_Key, Prepared]:
     try:
         decoded = decoding.decode(
             clip,
@@ -31,7 +48,7 @@ def prepare(clip: Path, extractors: Mapping[_Key, Extractor], *, max_seconds: fl
             max_seconds=max_seconds,
         )
     except decoding.MediaError as error:
-        # A mis-cut clip was read, it is just not this utterance.
+        # A clip that is too long could be read; it only holds something else than the utterance.
         status = "degraded" if isinstance(error, decoding.MiscutError) else "failed"
         return dict.fromkeys(extractors, Prepared(payload=None, status=status, reason=str(error)))
     tracks = {"audio": decoded.wave, "video": decoded.frames}
@@ -55,7 +72,7 @@ def _damaged(result: Prepared, damage: str) -> Prepared:
 
 
 def digest(clip: Path) -> str:
-    """SHA-256 of the file; empty where it cannot be read, which `prepare` then says."""
+    """Returns the SHA-256 of a clip; empty where the file cannot be read, in which case `prepare` says why."""
     try:
         return files.sha256(clip)
     except OSError:
@@ -63,14 +80,14 @@ def digest(clip: Path) -> str:
 
 
 def pool(workers: int) -> Executor:
-    """Worker processes of one thread each, started as they are needed; with 0, this process does the work."""
+    """Returns a pool of processes with one thread each, started as needed; with 0, this process does the work."""
     if not workers:
         return _InProcess()
     return ProcessPoolExecutor(max_workers=workers, mp_context=get_context("spawn"), initializer=_start_worker)
 
 
 class _InProcess(Executor):
-    """Works at once."""
+    """A pool without processes: it does the work at once, in this one."""
 
     def __init__(self):
         _one_thread()
@@ -79,19 +96,19 @@ class _InProcess(Executor):
         future: Future = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except Exception as error:  # as a worker's, it is raised where the result is asked for
+        except Exception as error:  # raised where the result is asked for, as a worker's error is
             future.set_exception(error)
         return future
 
 
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the main process winds up
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the main one ends them
     _one_thread()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _one_thread() -> None:
-    """Clips are prepared side by side; and with another number of threads, products round otherwise."""
+    """Limits libraries to one thread: clips are prepared side by side, and rounding depends on the threads."""
     import cv2
     import threadpoolctl
 
@@ -100,7 +117,7 @@ def _one_thread() -> None:
 
 
 def _end_with_parent() -> None:
-    """Ends this worker when the main process was killed: the pool's own workers would wait for work for ever."""
+    """Ends this worker when the main process is killed; it would wait for work for ever otherwise."""
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

@@ -11,7 +11,7 @@ from jmer.base.paths import cache_root
 
 
 @functools.cache
-def librosa():
+def compiled_librosa():
     """Returns the module, with whatever jmer calls of it compiled; that takes 15 s where the cache is new, else one.
 
     numba writes a function and its wrapper one after the other. Of two processes that fill a cache at the same time,

@@ -91,7 +91,7 @@ def test_another_schema_version_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"schema_version is 99.*reads 3.*jmer\.extract"):
         store.load(out)
     (out / store.MANIFEST).write_text("{}")
-    with pytest.raises(UserError, match="not a dataset manifest"):
+    with pytest.raises(UserError, match="is not a dataset manifest of jmer"):
         store.load(out)
 
 

@@ -344,7 +344,7 @@ def test_batches_are_of_one_group_and_full_until_nothing_more_comes(tmp_path: Pa
     """Of like length; when too many wait, the largest group goes as it is."""
     encoded: list[tuple[bool, list[int]]] = []
 
-    @dataclass(frozen=True)
+    @dataclass(frozen=True, kw_only=True)
     class Grouped(fakes.Letters):
         lookahead = 7
 

@@ -10,14 +10,14 @@ import pytest
 from extractions import NoPool, extract, flat, same, write_clip
 
 from jmer.base.types import Corpus, Dialogue, Turn, Utterance
-from jmer.features import augment, engine
+from jmer.features import engine, perturb
 from jmer.features.extractor import Encoded, Extractor
 from jmer.features.views import AudioView, TextView, views_of
 
 LEXICON = {"glad": ("happy",), "happy": ("glad",)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Order(fakes.Letters):
     """A figure that any change of the text changes; in batches of 5, which run over dialogues."""
 
@@ -31,7 +31,7 @@ class Order(fakes.Letters):
 EXTRACTORS: dict[str, Extractor] = {"text": Order(), "audio": fakes.Loudness(), "video": fakes.Colour()}
 
 
-def views(count: int, *, seed: int = 0, lexicon: augment.Lexicon = LEXICON) -> list[dict[str, Extractor]]:
+def views(count: int, *, seed: int = 0, lexicon: perturb.Lexicon = LEXICON) -> list[dict[str, Extractor]]:
     return views_of(EXTRACTORS, count=count, seed=seed, lexicon=lexicon)
 
 
@@ -190,7 +190,7 @@ def test_progress_counts_every_feature(corpus: Corpus, no_pool: NoPool, tmp_path
 
 def test_fingerprint_tells_views_apart(monkeypatch: pytest.MonkeyPatch):
     audio, text = fakes.Loudness(), fakes.Letters()
-    view = TextView(text, 1, 0, LEXICON)
+    view = TextView(base=text, number=1, lexicon=LEXICON)
     different = [
         text,
         audio,
@@ -199,16 +199,16 @@ def test_fingerprint_tells_views_apart(monkeypatch: pytest.MonkeyPatch):
         replace(view, seed=1),
         replace(view, lexicon={"glad": ("merry",), "merry": ("glad",)}),
         replace(view, base=Order()),
-        AudioView(audio, 1, 0),
-        AudioView(audio, 2, 0),
-        AudioView(fakes.Loudness(scale=2.0), 1, 0),
+        AudioView(base=audio, number=1),
+        AudioView(base=audio, number=2),
+        AudioView(base=fakes.Loudness(scale=2.0), number=1),
     ]
     fingerprints = [extractor.fingerprint for extractor in different]
     assert len(set(fingerprints)) == len(different)
-    assert TextView(fakes.Letters(), 1, 0, dict(LEXICON)).fingerprint == view.fingerprint
+    assert TextView(base=fakes.Letters(), number=1, lexicon=dict(LEXICON)).fingerprint == view.fingerprint
     assert (view.dim, view.lookahead, view.modality) == (text.dim, text.lookahead, "text")
-    monkeypatch.setattr(augment, "PARAMETERS", {"audio": {"rate": (0.5, 2.0)}, "text": {"share": 0.1}})
-    assert AudioView(audio, 1, 0).fingerprint not in fingerprints
+    monkeypatch.setattr(perturb, "PARAMETERS", {"audio": {"rate": (0.5, 2.0)}, "text": {"share": 0.1}})
+    assert AudioView(base=audio, number=1).fingerprint not in fingerprints
 
 
 def test_modalities_without_views():

@@ -11,24 +11,24 @@ from numba.core import config
 from jmer.base.errors import UserError
 from jmer.media import sound
 
-# What is compiled, or read from the cache, once `librosa()` has returned.
+# What is compiled, or read from the cache, once `compiled_librosa()` has returned.
 LATE = """
 import numpy as np
 from numba.core.caching import Cache
 from jmer.encoders import speech_input
-from jmer.features import augment
+from jmer.features import perturb
 from jmer.features.audio import lite
 from jmer.media import sound
 
-sound.librosa()
+sound.compiled_librosa()
 load = Cache.load_overload
 Cache.load_overload = lambda self, *rest: print(self) or load(self, *rest)
 wave = np.random.default_rng(0).standard_normal(16_000, np.float32) / 10
 lite.describe(wave)
 speech_input.log_mel(wave, mels=80, seconds=1)
 for seed in range(8):
-    lite.describe(augment.augment_wave(wave, np.random.default_rng(seed)))
-augment.pitch_shift(augment.time_stretch(augment.mask_spectrogram(wave), rate=0.9), semitones=1.0)
+    lite.describe(perturb.perturb_wave(wave, np.random.default_rng(seed)))
+perturb.pitch_shift(perturb.time_stretch(perturb.mask_spectrogram(wave), rate=0.9), semitones=1.0)
 """
 
 
@@ -47,7 +47,7 @@ def test_one_process_compiles_at_a_time(tmp_path: Path, monkeypatch: pytest.Monk
     compiled = []
     monkeypatch.setattr(sound, "_compile", compile_)
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "numba"))
-    sound.librosa.__wrapped__()
+    sound.compiled_librosa.__wrapped__()
     assert compiled
     with FileLock(tmp_path / "numba" / "lock", timeout=0):
         pass
@@ -57,4 +57,4 @@ def test_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "file").touch()
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "file" / "numba"))
     with pytest.raises(UserError, match=r"file/numba, .*Not a directory.*JMER_CACHE"):
-        sound.librosa.__wrapped__()
+        sound.compiled_librosa.__wrapped__()

@@ -1,16 +1,16 @@
-"""Acoustic features that need no learned weights."""
+"""Audio features that need no learned weights: MFCCs, log-mel bands and prosody."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from scipy.signal import find_peaks
+from jaxtyping import Bool, Float, Float32, Int
 
 from jmer.base.types import SAMPLE_RATE, Media
 from jmer.features.extractor import Encoded, Extractor, Prepared
-from jmer.features.pooling import shortened
-from jmer.media.sound import librosa
+from jmer.features.summary import shortened
+from jmer.media.sound import compiled_librosa
 
 PARTS = ("mfcc", "logmel", "prosody")
 MFCCS, MELS = 20, 40
@@ -26,17 +26,21 @@ _F0_MIN, _F0_MAX = 65.0, 500.0  # Hz
 _FLOOR_DB = -100.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LiteAudio(Extractor):
-    """Mean and standard deviation over time of 20 MFCCs, their deltas, double deltas and 40 log-mel bands; prosody.
+    """Statistics over time of 20 MFCCs with deltas and double deltas and of 40 log-mel bands, and prosody.
 
-    A sequence has those tracks frame by frame, every 10 ms, and of prosody F0 (log2 Hz, 0 where unvoiced), voicing and
-    energy (dB).
+    The vector holds the mean and the standard deviation of each of these tracks, and the figures of `PROSODY`. A
+    sequence holds the tracks themselves, a frame every 10 ms, followed by F0 (log2 Hz, 0 where unvoiced), voicing (0 or
+    1) and energy (dB).
+
+    parts: the groups of features, out of `PARTS`.
     """
 
     modality = "audio"
     kind = "lite"
     version = 2
+    libraries = ("av", "librosa")
     parts: ClassVar[tuple[str, ...]] = PARTS
 
     @property
@@ -49,6 +53,7 @@ class LiteAudio(Extractor):
         return sum({"mfcc": 3 * MFCCS, "logmel": MELS, "prosody": 3}[part] for part in self.parts)
 
     def prepare(self, raw: Media) -> Prepared:
+        """The payload is the `Encoded` result; `encode` passes it on."""
         assert raw.wave is not None
         if len(raw.wave) < _FFT:
             reason = f"{1000 * len(raw.wave) / SAMPLE_RATE:.1f} ms of sound, less than one window of 32 ms"
@@ -61,66 +66,76 @@ class LiteAudio(Extractor):
         return list(payloads)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MFCC(LiteAudio):
-    """MFCCs with their deltas and double deltas alone."""
+    """The MFCCs of `LiteAudio` with their deltas and double deltas, alone."""
 
     kind = "mfcc"
     parts = ("mfcc",)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LogMel(LiteAudio):
-    """The log-mel spectrogram alone."""
+    """The log-mel bands of `LiteAudio` alone."""
 
     kind = "logmel"
     parts = ("logmel",)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prosody(LiteAudio):
-    """Prosody alone: pitch, voicing, jitter, shimmer, energy, rate and pauses."""
+    """The prosody of `LiteAudio` alone: pitch, voicing, jitter, shimmer, energy, rate and pauses."""
 
     kind = "prosody"
     parts = ("prosody",)
 
 
-def describe(wave: np.ndarray, *, parts: Sequence[str] = PARTS) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the vector `[D]` float32 and the frames `[T, D']`, all finite, of a waveform of at least one window."""
-    wave = wave - wave.mean()  # a constant offset of the microphone would pass for energy and a period
+def describe(
+    wave: Float[np.ndarray, " T"], *, parts: Sequence[str] = PARTS
+) -> tuple[Float32[np.ndarray, " D"], Float[np.ndarray, "T_frames D_frame"]]:
+    """Returns the vector and the frames of a waveform, all finite.
+
+    Args:
+      wave: at `SAMPLE_RATE`, at least 32 ms long.
+      parts: out of `PARTS`; each part is the same whichever others are asked for.
+    """
+    wave = wave - wave.mean()  # a constant offset of the microphone would count as energy, and as periodic
     tracks = _spectral(wave, parts)
     figures = [statistic for axis in (np.mean, np.std) for track in tracks for statistic in axis(track, axis=1)]
     if "prosody" in parts:
         prosody, prosodic = _prosody(wave)
         figures, tracks = [*figures, *prosody], [*tracks, prosodic]
-    length = min(track.shape[1] for track in tracks)  # windows of other lengths end otherwise
+    length = min(track.shape[1] for track in tracks)  # tracks with other windows may have one frame more
     return np.array(figures, np.float32), np.concatenate([track[:, :length] for track in tracks]).T
 
 
-def _spectral(wave: np.ndarray, parts: Sequence[str]) -> list[np.ndarray]:
-    """Tracks `[D', T]` of the spectrum."""
+def _spectral(wave: Float[np.ndarray, " T"], parts: Sequence[str]) -> list[np.ndarray]:
+    """Returns tracks of the spectrum: MFCCs with deltas `[20, T']` each, and log-mel bands `[40, T']`."""
     if not {"mfcc", "logmel"} & set(parts):
         return []
-    power = librosa().feature.melspectrogram(
+    power = compiled_librosa().feature.melspectrogram(
         y=wave, sr=SAMPLE_RATE, n_fft=_FFT, win_length=_WINDOW, hop_length=_HOP, n_mels=MELS, fmin=20.0
     )
-    log_mel = librosa().power_to_db(power, ref=1.0, amin=10 ** (_FLOOR_DB / 10), top_db=80.0)
+    log_mel = compiled_librosa().power_to_db(power, ref=1.0, amin=10 ** (_FLOOR_DB / 10), top_db=80.0)
     tracks = []
     if "mfcc" in parts:
-        mfcc = librosa().feature.mfcc(S=log_mel, n_mfcc=MFCCS)
-        # `nearest` also works where there are fewer frames than the 9 of the regression.
-        tracks = [mfcc, *(librosa().feature.delta(mfcc, order=order, mode="nearest") for order in (1, 2))]
+        mfcc = compiled_librosa().feature.mfcc(S=log_mel, n_mfcc=MFCCS)
+        # The mode `nearest` also works with fewer frames than the 9 of the regression.
+        tracks = [mfcc, *(compiled_librosa().feature.delta(mfcc, order=order, mode="nearest") for order in (1, 2))]
     return [*tracks, log_mel] if "logmel" in parts else tracks
 
 
-def _prosody(wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The figures of `PROSODY`, and the tracks F0, voicing and energy `[3, T]`.
+def _prosody(wave: Float[np.ndarray, " T"]) -> tuple[Float[np.ndarray, " 17"], Float[np.ndarray, "3 T_frames"]]:
+    """Returns the figures of `PROSODY`, and the tracks F0, voicing and energy.
 
-    F0 is in log2 Hz, energy in dB, slopes a second, pauses are shares of the time, jitter and shimmer of the mean.
+    F0 is in log2 Hz and energy in dB; slopes are per second; `pause` and `longest_pause` are shares of the duration;
+    jitter and shimmer are relative to the mean length and height of a cycle.
     """
-    rms = librosa().feature.rms(y=wave, frame_length=_WINDOW, hop_length=_HOP)[0]
+    from scipy.signal import find_peaks  # takes a second to import, which reading a command's options must not
+
+    rms = compiled_librosa().feature.rms(y=wave, frame_length=_WINDOW, hop_length=_HOP)[0]
     energy = np.maximum(20 * np.log10(np.maximum(rms, 1e-10)), _FLOOR_DB)
-    # Speech lies within 30 dB of the loud parts; what stays below -60 dBFS is no speech however quiet the rest.
+    # Speech lies within 30 dB of the loud parts. Below -60 dBFS nothing is speech, however quiet the whole clip is.
     loud = energy > max(np.percentile(energy, 95) - 30, -60)
     f0, periodic = _f0(wave)
     voiced = loud & periodic
@@ -146,13 +161,16 @@ def _prosody(wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return figures, np.stack([np.where(voiced, np.log2(f0), 0), voiced, energy])
 
 
-def _perturbation(wave: np.ndarray, f0: np.ndarray, voiced: np.ndarray) -> tuple[float, float]:
-    """Jitter and shimmer: mean difference of one glottal cycle's length, and height, from the next, over the means.
+def _perturbation(
+    wave: Float[np.ndarray, " T"], f0: Float[np.ndarray, " T_frames"], voiced: Bool[np.ndarray, " T_frames"]
+) -> tuple[float, float]:
+    """Returns jitter and shimmer, the local measures of Praat (Boersma); zeros where no voice is long enough.
 
-    Cycles are found from peak to peak, each looked for where F0 puts it (the local measures of Boersma's Praat).
+    Jitter is the mean difference between the lengths of successive glottal cycles, relative to the mean length; shimmer
+    is the same of their heights. A cycle runs from peak to peak; each peak is looked for where F0 predicts it.
     """
-    changes: list[np.ndarray] = []  # of length and height, [2, cycles]
-    means: list[np.ndarray] = []
+    changes: list[np.ndarray] = []  # differences of lengths and heights, [2, cycles - 1] each
+    means: list[np.ndarray] = []  # lengths and heights, [2, cycles] each
     edges = np.flatnonzero(np.diff(np.pad(voiced.astype(np.int8), 1)))
     for start, end in zip(edges[::2], edges[1::2], strict=True):
         times, heights = _peaks(wave, f0, start, end)
@@ -166,10 +184,13 @@ def _perturbation(wave: np.ndarray, f0: np.ndarray, voiced: np.ndarray) -> tuple
     return float(jitter), float(shimmer)
 
 
-def _peaks(wave: np.ndarray, f0: np.ndarray, start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
-    """Times (in samples, between them too) and heights of the peaks, a period apart, of the voiced frames from `start`.
+def _peaks(
+    wave: Float[np.ndarray, " T"], f0: Float[np.ndarray, " T_frames"], start: int, end: int
+) -> tuple[Float[np.ndarray, " peaks"], Float[np.ndarray, " peaks"]]:
+    """Returns times and heights of the wave's peaks, one in each period, within the voiced frames `start` to `end`.
 
-    Of the two signs of the wave, the one with the higher peaks is followed.
+    Times are in samples and not whole numbers. The wave is turned over where its troughs are deeper than its peaks are
+    high.
     """
     low, high = start * _HOP, min(end * _HOP, len(wave))
     if wave[low:high].max(initial=0) < -wave[low:high].min(initial=0):
@@ -179,7 +200,7 @@ def _peaks(wave: np.ndarray, f0: np.ndarray, start: int, end: int) -> tuple[np.n
     while 0 < at < min(high, len(wave) - 1):
         before, here, after = wave[at - 1 : at + 2]
         bend = before - 2 * here + after
-        shift = 0.5 * (before - after) / bend if bend < 0 else 0.0  # vertex of the parabola through the three
+        shift = 0.5 * (before - after) / bend if bend < 0 else 0.0  # the vertex of a parabola
         times.append(at + shift)
         heights.append(here - 0.25 * (before - after) * shift)
         period = SAMPLE_RATE / f0[min(at // _HOP, len(f0) - 1)]
@@ -190,10 +211,10 @@ def _peaks(wave: np.ndarray, f0: np.ndarray, start: int, end: int) -> tuple[np.n
     return np.array(times), np.array(heights)
 
 
-def _f0(wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """F0 in Hz of every frame by YIN (de Cheveigne & Kawahara 2002), and whether the frame repeats with that period."""
-    f0 = librosa().yin(wave, fmin=_F0_MIN, fmax=_F0_MAX, sr=SAMPLE_RATE, frame_length=_YIN, hop_length=_HOP)
-    frames = librosa().util.frame(np.pad(wave, _YIN // 2), frame_length=_YIN, hop_length=_HOP).T
+def _f0(wave: Float[np.ndarray, " T"]) -> tuple[Float[np.ndarray, " T_frames"], Bool[np.ndarray, " T_frames"]]:
+    """Returns F0 of every frame in Hz by YIN (de Cheveigne & Kawahara 2002), and whether the frame has that period."""
+    f0 = compiled_librosa().yin(wave, fmin=_F0_MIN, fmax=_F0_MAX, sr=SAMPLE_RATE, frame_length=_YIN, hop_length=_HOP)
+    frames = compiled_librosa().util.frame(np.pad(wave, _YIN // 2), frame_length=_YIN, hop_length=_HOP).T
     lag = np.rint(SAMPLE_RATE / f0).astype(int)
     length = _YIN - int(np.ceil(SAMPLE_RATE / _F0_MIN)) - 1
     later = np.take_along_axis(frames, lag[:, None] + np.arange(length), axis=1)
@@ -203,23 +224,23 @@ def _f0(wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return f0, product > 0.6 * np.sqrt(scale) + 1e-10
 
 
-def _spread(x: np.ndarray) -> tuple[float, float, float]:
-    """Mean, standard deviation, and range without the outer 5 % at either end; zeros of nothing."""
+def _spread(x: Float[np.ndarray, " K"]) -> tuple[float, float, float]:
+    """Returns mean, standard deviation and the range from the 5th to the 95th percentile; zeros where K is 0."""
     if not len(x):
         return 0.0, 0.0, 0.0
     low, high = np.percentile(x, (5, 95))
     return float(x.mean()), float(x.std()), float(high - low)
 
 
-def _slope(frame: np.ndarray, x: np.ndarray) -> float:
-    """Slope of the least-squares line through `x` at `frame`, a second; 0 where there is no line."""
+def _slope(frame: Int[np.ndarray, " K"], x: Float[np.ndarray, " K"]) -> float:
+    """Returns the slope, per second, of the least-squares line through `x` at these frames; 0 for fewer than three."""
     if len(x) < 3:
         return 0.0
     centred = frame - frame.mean()
     return float(centred @ x / (centred @ centred) * _FRAMES_PER_SECOND)
 
 
-def _runs(mask: np.ndarray) -> np.ndarray:
-    """Lengths of the runs of True."""
+def _runs(mask: Bool[np.ndarray, " K"]) -> Int[np.ndarray, " runs"]:
+    """Returns the lengths of the runs of True."""
     edges = np.flatnonzero(np.diff(np.pad(mask.astype(np.int8), 1)))
     return edges[1::2] - edges[::2]

@@ -1,39 +1,43 @@
-"""Word vectors: GloVe (Pennington et al. 2014), or any others in its text format or as arrays."""
+"""Text features by word vectors: GloVe (Pennington et al. 2014), or others in its text format or as arrays."""
 
 import functools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
 
 from jmer.base import files
 from jmer.base.errors import UserError
 from jmer.base.types import Turn
-from jmer.features.extractor import Encoded, Prepared
-from jmer.features.pooling import Pooled
+from jmer.features.extractor import FILE, Encoded, Prepared
+from jmer.features.summary import Pooled
 
 SUFFIXES = (".txt", ".npz")
-# GloVe's vocabulary is that of the Stanford tokenizer: "do n't", "it 's", punctuation apart.
+# GloVe's vocabulary comes from the Stanford tokenizer, which splits "do n't" and "it 's" and all punctuation.
 _CLITICS = re.compile(r"(n't|'(?:s|m|d|re|ve|ll))\b")
 _TOKEN = re.compile(r"n't|'(?:s|m|d|re|ve|ll)\b|\w+(?:[-.]\w+)*|\.\.\.|[^\w\s]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Glove(Pooled):
-    """The vectors of a text's words, pooled; words without one are left out.
+    """Pooled vectors of a text's words. A word without a vector is left out.
 
-    model: a text file, a word and its figures a line, or an .npz with `words` and `vectors`.
-    pooling: `mean`, `std`, or both, comma-separated.
+    model: a text file with a word and its figures on each line, or an .npz with arrays `words` and `vectors`.
     """
 
-    model: str
-    pooling: str = "mean"
+    model: str = field(metadata=FILE)
 
     modality = "text"
     kind = "glove"
     version = 1
+    named_by = "a file of word vectors"
+
+    @classmethod
+    def is_meant(cls, model: str) -> bool:
+        return Path(model).suffix in SUFFIXES
 
     @functools.cached_property
     def _vectors(self) -> "Vectors":
@@ -63,22 +67,24 @@ class Glove(Pooled):
 
 
 def tokens(text: str) -> list[str]:
-    """Lower-case words and marks, contractions apart as GloVe has them."""
+    """Returns lower-case words and punctuation marks, with contractions split as in GloVe's vocabulary."""
     return _TOKEN.findall(_CLITICS.sub(r" \1", text.lower().replace("’", "'")))
 
 
 class Vectors:
-    """Vectors by word. A text file is only indexed: of its gigabyte, the lines that are asked for are read.
+    """Vectors by word. A text file is only indexed; of its gigabyte, the lines of words that occur are read.
 
-    dim: D.
-
-    Raises:
-      UserError: the file is missing, or not in one of the formats.
+    dim: D of every vector.
     """
 
     def __init__(self, file: Path):
+        """Opens a file of word vectors.
+
+        Raises:
+          UserError: the file is missing, or in neither of the formats.
+        """
         if not file.is_file():
-            raise UserError(f"text.model: no file {file}; expected word vectors as .txt or .npz")
+            raise UserError(f"config.text.model: there is no file {file}; expected word vectors as .txt or .npz")
         self._file = file
         self._known: dict[str, np.ndarray] = {}
         try:
@@ -86,14 +92,14 @@ class Vectors:
             self.dim = len(self[next(iter(self._index))])
         except (OSError, ValueError, KeyError, StopIteration) as error:
             raise UserError(
-                f"text.model: {file} holds no word vectors ({error or 'it is empty'}); expected a text file with a "
-                "word and its figures a line, or an .npz with arrays words and vectors"
+                f"config.text.model: {file} holds no word vectors ({error or 'it is empty'}); expected a text "
+                "file with a word and its figures a line, or an .npz with arrays words and vectors"
             ) from error
 
     def __contains__(self, word: str) -> bool:
         return word in self._index
 
-    def __getitem__(self, word: str) -> np.ndarray:
+    def __getitem__(self, word: str) -> Float32[np.ndarray, " D"]:
         if word not in self._known:
             self._known[word] = self._read(word)
         return self._known[word]
@@ -106,15 +112,17 @@ class Vectors:
             figures = stream.readline().split(b" ")[1:]
         vector = np.array(figures, np.float32)
         if len(vector) != getattr(self, "dim", len(vector)):
-            raise UserError(f"text.model: {self._file}: '{word}' has {len(vector)} figures, others {self.dim}")
+            raise UserError(
+                f"config.text.model: {self._file}: '{word}' has {len(vector)} figures, others have {self.dim}"
+            )
         return vector
 
     def _read_index(self) -> dict[str, int]:
-        """Where each word's line begins."""
+        """Returns word -> the byte at which the word's line begins."""
         index, at = {}, 0
         with self._file.open("rb") as stream:
             for number, line in enumerate(stream):
-                # fastText and word2vec begin with a line of two numbers, count and dim.
+                # Files of fastText and word2vec begin with a line of two numbers, count and dim.
                 if number or line.count(b" ") > 1:
                     index.setdefault(line[: line.index(b" ")].decode("utf-8", errors="replace"), at)
                 at += len(line)

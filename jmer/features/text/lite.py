@@ -1,4 +1,4 @@
-"""Text features: those that need no learned weights, and any BERT-type encoder of Hugging Face's."""
+"""Text features that need no learned weights."""
 
 import functools
 import re
@@ -7,24 +7,29 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32
 
 from jmer.base.types import Turn
 from jmer.features.extractor import Encoded, Extractor, Prepared
-from jmer.features.pooling import shortened
+from jmer.features.summary import shortened
 
 WORD_BINS, CHAR_BINS = 512, 512
 _VADER = ("neg", "neu", "pos", "compound")
-# Counted once a text: shouting, hesitation and stretched letters carry emotion that hashed n-grams blur.
+# Counts of these in the whole text: shouting, hesitation and stretched letters carry emotion that n-grams blur.
 _MARKS = (r"!", r"\?", r"\.\.\.|…", r",", r"[-–—]", r"\b[A-Z]{2,}\b", r"([a-zA-Z])\1\1", r"\w+")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LiteText(Extractor):
-    """VADER's sentiment, punctuation counts, and hashed n-grams of words (1-2) and of characters within words (2-4)."""
+    """VADER's sentiment (Hutto & Gilbert 2014), counts of marks, and hashed n-grams.
+
+    The n-grams are of 1 to 2 words, and of 2 to 4 characters within words. A sequence has a frame for each word.
+    """
 
     modality = "text"
     kind = "lite"
     version = 1
+    libraries = ("scikit-learn", "vaderSentiment")
     lookahead = 256
 
     @property
@@ -32,6 +37,7 @@ class LiteText(Extractor):
         return len(_VADER) + len(_MARKS) + WORD_BINS + CHAR_BINS
 
     def prepare(self, raw: Sequence[Turn]) -> Prepared:
+        """The payload is the text; `encode` does all the work, many texts at once."""
         return Prepared(payload=raw[-1].text)
 
     def batch(self, group: Hashable) -> int:
@@ -46,13 +52,13 @@ class LiteText(Extractor):
         each = np.split(frames, np.cumsum([len(w) for w in words])[:-1])
         return [Encoded(v, shortened(f, self.sequence_frames)) for v, f in zip(vectors, each, strict=True)]
 
-    def _describe(self, texts: Sequence[str]) -> np.ndarray:
+    def _describe(self, texts: Sequence[str]) -> Float32[np.ndarray, "N D"]:
         counts = np.log1p([[len(re.findall(mark, text)) for mark in _MARKS] for text in texts])
         hashed = [hasher.transform(texts).toarray() for hasher in _hashers()]
         return np.concatenate([_sentiments(texts), counts, *hashed], axis=1).astype(np.float32)
 
 
-def _sentiments(texts: Sequence[str]) -> np.ndarray:
+def _sentiments(texts: Sequence[str]) -> Float32[np.ndarray, "N 4"]:
     scores = [_analyzer().polarity_scores(text) for text in texts]
     return np.array([[score[key] for key in _VADER] for score in scores], np.float32)
 
@@ -74,15 +80,16 @@ def _hashers() -> tuple[Any, ...]:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Vader(LiteText):
     """VADER's sentiment alone (Hutto & Gilbert 2014)."""
 
     kind = "vader"
+    libraries = ("vaderSentiment",)
 
     @property
     def dim(self) -> int:
         return len(_VADER)
 
-    def _describe(self, texts: Sequence[str]) -> np.ndarray:
+    def _describe(self, texts: Sequence[str]) -> Float32[np.ndarray, "N D"]:
         return _sentiments(texts)

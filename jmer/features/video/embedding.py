@@ -2,69 +2,70 @@
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, cast
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
 
 import numpy as np
 
 from jmer.base.errors import UserError
+from jmer.base.options import names_in, option
 from jmer.base.types import Media
-from jmer.features.extractor import Encoded, Prepared
-from jmer.features.pooling import Pooled
+from jmer.features.extractor import FILE, Encoded, Prepared, hash_option
+from jmer.features.summary import Pooled
 from jmer.features.video.frames import FrameReader, joined_hashes, no_face
 from jmer.media.vision import onnx_faces
 
-_CROPS_A_BATCH = 64
-_PICTURES_A_BATCH = 16
+
+def _colour_option(default: str, help: str) -> Any:
+    return option(default, help, fits=lambda text: _colours(text) is not None,
+                  expected="a number, or three, comma-separated")  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OnnxVideo(Pooled, FrameReader):
-    """Embeddings of the face in each frame by a network from an ONNX file, pooled over the frames; as `FaceNet` says.
+    """Embeddings of the face in each frame, pooled over the frames. The network's settings are those of `FaceNet`.
 
-    model, sha256, size, order, layout, output: see `onnx_faces.FaceNet`.
-    mean, scale: the same, one number or three, comma-separated.
-    align: turn each face upright, as SFace and ArcFace want it; needs a `detector` that gives landmarks.
-    pooling: `mean`, `std`, or both, comma-separated.
+    model: path of the ONNX file.
     """
 
-    model: str
-    sha256: str = ""
-    size: int = 112
-    order: str = "rgb"
-    mean: str = "0"
-    scale: str = "1"
-    layout: str = "chw"
-    output: str = ""
-    align: bool = False
-    pooling: str = "mean"
+    model: str = field(metadata=FILE)
+    sha256: str = hash_option("SHA-256 that the ONNX file must have; empty for any.")
+    size: int = option(112, "Side of the network's input in pixels.", at_least=1)
+    order: str = option("rgb", "Order of the network's colour channels.", choices=("rgb", "bgr"))
+    mean: str = _colour_option("0", "Value that is subtracted from pixels (0 to 255), one or one for each channel.")
+    scale: str = _colour_option("1", "Factor of pixels after the subtraction, one or one for each channel.")
+    layout: str = option("chw", "Axes of the network's input.", choices=("chw", "hwc"))
+    output: str = option("", "Name of the network's output to read; empty for the last.")
+    align: bool = option(False, "Turn each face upright, as SFace and ArcFace want it; needs a detector.")
 
     kind = "onnx"
     version = 1
+    named_by = "an ONNX file"
 
-    def __post_init__(self):
-        super().__post_init__()
-        if self.size < 1:
-            raise UserError(f"video.size is {self.size}; expected the side of the network's input in pixels")
-        for name, known in (("order", ("rgb", "bgr")), ("layout", ("chw", "hwc"))):
-            if getattr(self, name) not in known:
-                raise UserError(f"video.{name} is '{getattr(self, name)}'; expected {' or '.join(known)}")
+    @classmethod
+    def is_meant(cls, model: str) -> bool:
+        return model.endswith(".onnx")
+
+    def check(self) -> None:
+        super().check()
         if self.align and not self.detector:
             raise UserError(
-                "video.align needs landmarks, which OpenCV's Haar cascade does not give; name a YuNet file by "
-                "video.detector"
+                "config.video.align needs landmarks, which OpenCV's Haar cascade does not give; name a YuNet file by "
+                "config.video.detector"
             )
-        _ = self._net  # for what is wrong with its options
 
     @property
     def _net(self) -> onnx_faces.FaceNet:
+        mean, scale = _colours(self.mean), _colours(self.scale)
+        assert mean is not None
+        assert scale is not None
         return onnx_faces.FaceNet(
             model=self.model,
             sha256=self.sha256,
             size=self.size,
             order=cast(Literal["rgb", "bgr"], self.order),
-            mean=_numbers(self.mean, field="mean"),
-            scale=_numbers(self.scale, field="scale"),
+            mean=mean,
+            scale=scale,
             layout=cast(Literal["chw", "hwc"], self.layout),
             output=self.output,
         )
@@ -79,10 +80,11 @@ class OnnxVideo(Pooled, FrameReader):
 
     @functools.cached_property
     def _measured(self) -> tuple[int, str]:
+        """D' of an embedding and the hash of the file, which is loaded for them."""
         return self._net.dim, onnx_faces.file_sha256(self.model, field="video.model")
 
     def prepare(self, raw: Media) -> Prepared:
-        """The payload is the embeddings, `[K, D']`: OpenCV's networks run on the CPU, so here, side by side."""
+        """The payload is the embeddings, `[K, D']` float32. OpenCV runs networks on the CPU, so workers do it."""
         crops, note = self.face_crops(raw, size=self.size, align=self.align)
         return Prepared(payload=self._net(crops), reason=note) if len(crops) else no_face(note)
 
@@ -90,11 +92,10 @@ class OnnxVideo(Pooled, FrameReader):
         return [self.pooled(frames) for frames in payloads]
 
 
-def _numbers(value: str, *, field: str) -> tuple[float, float, float]:
+def _colours(text: str) -> tuple[float, float, float] | None:
+    """Returns a number for each colour channel from one or three numbers; None for any other text."""
     try:
-        numbers = [float(number) for number in value.split(",")]
+        numbers = [float(number) for number in names_in(text)]
     except ValueError:
-        numbers = []
-    if len(numbers) not in (1, 3):
-        raise UserError(f"video.{field} is '{value}'; expected a number, or three, comma-separated")
-    return numbers[0], numbers[len(numbers) // 2], numbers[-1]
+        return None
+    return (numbers[0], numbers[len(numbers) // 2], numbers[-1]) if len(numbers) in (1, 3) else None

@@ -10,43 +10,34 @@ import numpy as np
 from jmer.base.types import Media
 from jmer.encoders import hub
 from jmer.features.extractor import Encoded, Prepared
-from jmer.features.pooling import PooledLayers
+from jmer.features.summary import PooledLayers
 from jmer.features.video import images
-from jmer.features.video.frames import FrameReader, joined_hashes, no_face
+from jmer.features.video.frames import FrameReader, crop_option, joined_hashes, no_face
 
-_CROPS_A_BATCH = 64
 _PICTURES_A_BATCH = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HFVideo(PooledLayers, FrameReader):
-    """A vision transformer's first token of each frame, or of the face in it, pooled over the frames.
+    """The first token of a vision transformer for each frame, or for the face in the frame, pooled over the frames."""
 
-    model: a directory in Hugging Face's layout, or an id on their hub.
-    pooling: `mean`, `std`, or both, comma-separated.
-    layers: whose hidden states; of several, comma-separated, the mean. 0 is before the first, -1 the last.
-    """
-
-    model: str
-    pooling: str = "mean"
-    layers: str = "-1"
+    crop: str = crop_option("face", "speaker", "frame")
 
     kind = "hf"
     version = 2
+    libraries = ("av", "opencv", "pillow", "transformers")
     lookahead = 16
-    crops_known = ("face", "speaker", "frame")
 
     @property
     def weights(self) -> str:
         return joined_hashes(self._encoder.sha256, self._detector_weights)
 
     def __getstate__(self) -> dict[str, Any]:
-        _ = self._processing  # read once, here, and not again for every clip in a worker
+        _ = self._processing  # read once, here, rather than for every clip in a worker
         return super().__getstate__()
 
-    @functools.cached_property
-    def _encoder(self) -> Any:
-        from jmer.encoders import huggingface  # imports jax, which workers do without
+    def _load_encoder(self) -> Any:
+        from jmer.encoders import huggingface  # imports JAX, which workers do without
 
         return huggingface.ImageEncoder(self.model)
 
@@ -57,7 +48,7 @@ class HFVideo(PooledLayers, FrameReader):
         return images.parse(hub.read_json(folder, name, field="video.model"), where=folder / name)
 
     def prepare(self, raw: Media) -> Prepared:
-        """The payload is the pictures in the size that the model wants, `[K, height, width, 3]` uint8."""
+        """The payload is the pictures at the size that the model wants, `[K, height, width, 3]` uint8."""
         assert raw.frames is not None
         pictures, note = raw.frames, ""
         if self.crop != "frame":

@@ -1,52 +1,57 @@
-"""What the video extractors share: which frames of a clip they look at, and which face in them."""
+"""The options and steps that all video extractors share: which frames of a clip are read, and which face in them."""
 
 import functools
 import math
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from jmer.base.errors import UserError
+from jmer.base.options import option
 from jmer.base.types import Media
-from jmer.features.extractor import Extractor, Prepared
+from jmer.features.extractor import Extractor, Prepared, file_option, hash_option
 from jmer.media.vision import faces, onnx_faces, speaking, tracks
 
-# To see a mouth move with the sound; more frames a second tell no better, and 64 of full HD are 400 MB.
+# The rate at which a mouth is seen to move with the sound. More frames a second tell no better, and 64 frames of full
+# HD take 400 MB.
 _SPEAKING_RATE = 12.5
 _SPEAKING_FRAMES = 64
 
 
-@dataclass(frozen=True)
+def crop_option(*known: str) -> Any:
+    """Declares the option `crop` of an extractor that has these crops, out of `face`, `speaker` and `frame`."""
+    return option(
+        "face",
+        "Part of a frame: its main face, the face of the speaker among several, or the whole frame.",
+        choices=known,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class FrameReader(Extractor):
     """An extractor of video.
 
-    frames: how many frames of a clip are used, evenly spaced.
-    crop: `face`, the main face of each frame: large, and in one place. `speaker`, of several faces the one whose mouth
-      moves with the sound, followed over the clip (`vision.speaking`); what the choice rests on is noted. Of some
-      extractors also `frame`, the whole picture.
-    detector: path of a YuNet ONNX file; empty for OpenCV's Haar cascade.
-    detector_sha256: what the hash of that file must be; empty for any.
-
-    crops_known: those of `crop` that it has.
+    The crop `face` takes the main face of each frame by size and place. The crop `speaker` follows the faces over the
+    clip and takes the one whose mouth moves with the sound (`jmer.media.vision.speaking`); the reason of the choice is
+    noted. The crop `frame` takes the whole picture.
     """
 
-    frames: int = field(default=8, kw_only=True)
-    crop: str = field(default="face", kw_only=True)
-    detector: str = field(default="", kw_only=True)
-    detector_sha256: str = field(default="", kw_only=True)
+    frames: int = option(8, "Frames that are read of a clip, evenly spaced.", at_least=1)
+    crop: str = crop_option("face", "speaker")
+    detector: str = file_option("Path of a YuNet ONNX file; empty for OpenCV's Haar cascade.")
+    detector_sha256: str = hash_option("SHA-256 that the detector's file must have; empty for any.")
 
     modality = "video"
-    crops_known: ClassVar[tuple[str, ...]] = ("face", "speaker")
+    libraries = ("av", "opencv")
 
-    def __post_init__(self):
-        super().__post_init__()
-        if self.frames < 1:
-            raise UserError(f"video.frames is {self.frames}; expected at least 1")
-        if self.crop not in self.crops_known:
-            raise UserError(f"video.crop is '{self.crop}'; expected {' or '.join(self.crops_known)}")
+    def check(self) -> None:
+        super().check()
         if self.detector_sha256 and not self.detector:
-            raise UserError("video.detector_sha256 is set, but video.detector names no file; set both or neither")
+            raise UserError(
+                "config.video.detector_sha256 is set, but config.video.detector names no file; set both or neither"
+            )
 
     def frames_wanted(self, seconds: float) -> int:
         if self.crop != "speaker":
@@ -61,7 +66,7 @@ class FrameReader(Extractor):
     def _detector_weights(self) -> str:
         if not self.detector:
             return ""
-        self._detect(np.zeros((1, 32, 32, 3), np.uint8))  # a wrong file is better noticed before any clip is decoded
+        self._detect(np.zeros((1, 32, 32, 3), np.uint8))  # a wrong file is told before any clip is decoded
         return onnx_faces.file_sha256(self.detector, field="video.detector")
 
     @property
@@ -70,10 +75,14 @@ class FrameReader(Extractor):
             return faces.haar
         return onnx_faces.YuNet(model=self.detector, sha256=self.detector_sha256)
 
-    def face_crops(self, raw: Media, *, size: int, align: bool = False) -> tuple[np.ndarray, str]:
-        """Returns `[K, size, size, 3]` uint8 RGB, K at most `frames`, and what is to be noted.
+    def face_crops(
+        self, raw: Media, *, size: int, align: bool = False
+    ) -> tuple[UInt8[np.ndarray, "K {size} {size} 3"], str]:
+        """Returns RGB crops of the chosen face, K at most `frames` and 0 where no face is found, and a note.
 
-        align: see `tracks.crops`; only with a detector that gives landmarks.
+        Args:
+          size: side of a crop in pixels.
+          align: turn each face upright (`tracks.crops`), which needs a detector that gives landmarks.
         """
         assert raw.frames is not None
         if self.crop == "face":
@@ -88,8 +97,10 @@ class FrameReader(Extractor):
 
 
 def no_face(reason: str) -> Prepared:
+    """Returns the payload of a clip without a face, which has no video features."""
     return Prepared(payload=None, status="degraded", reason=reason)
 
 
 def joined_hashes(*hashes: str) -> str:
+    """Joins the hashes that are not empty."""
     return " ".join(filter(None, hashes))

@@ -1,18 +1,26 @@
-"""Pictures as a vision model's processor makes them, by preprocessor_config.json (with Pillow, as Hugging Face's)."""
+"""Pictures as a published vision model reads them, by its preprocessor_config.json.
+
+Pictures are resized by Pillow, as in Hugging Face's image processors.
+"""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from jmer.base.errors import UserError
 
 
 class Processing(NamedTuple):
-    """height, width: what a picture is resized to; where `edge` is set, its shorter side is, and the middle cut out.
+    """How a model wants its pictures.
 
-    mean, std: of each channel, after the division by 255.
+    height, width: size of a picture for the model, in pixels.
+    edge: the length to which a picture's shorter side is resized before the middle is cut out; None where a picture is
+      resized to height and width without regard to its shape.
+    resample: number of Pillow's resampling filter.
+    mean, std: of each channel, for pixels from 0 to 1.
     """
 
     height: int
@@ -24,10 +32,13 @@ class Processing(NamedTuple):
 
 
 def parse(settings: Mapping[str, Any], *, where: object) -> Processing:
-    """Reads a preprocessor_config.json.
+    """Returns what the content of a preprocessor_config.json says.
+
+    Args:
+      where: the file, for the messages.
 
     Raises:
-      UserError: it lacks the size, or asks for what is not covered.
+      UserError: the size is missing, or pixels are to be scaled otherwise than to 0 ... 1.
     """
     size = settings.get("size")
     size = {"height": size, "width": size} if isinstance(size, int) else size
@@ -45,8 +56,10 @@ def parse(settings: Mapping[str, Any], *, where: object) -> Processing:
     return Processing(size["height"], size["width"], edge, settings.get("resample", 2), three[0], three[1])
 
 
-def resized(frames: np.ndarray, processing: Processing) -> np.ndarray:
-    """RGB `[F, height, width, 3]` uint8 -> the size that the model wants, uint8."""
+def resized(
+    frames: UInt8[np.ndarray, "F height width 3"], processing: Processing
+) -> UInt8[np.ndarray, "F {processing.height} {processing.width} 3"]:
+    """Returns RGB frames at the size that the model wants."""
     pictures = []
     for frame in frames:
         picture = Image.fromarray(frame)
@@ -64,8 +77,10 @@ def resized(frames: np.ndarray, processing: Processing) -> np.ndarray:
     return np.stack(pictures)
 
 
-def normalised(pictures: np.ndarray, processing: Processing) -> np.ndarray:
-    """`[N, height, width, 3]` uint8 -> `[N, 3, height, width]` float32, as the model takes them."""
+def normalised(
+    pictures: UInt8[np.ndarray, "K height width 3"], processing: Processing
+) -> Float32[np.ndarray, "K 3 height width"]:
+    """Returns RGB pictures with pixels standardised for each channel, as the model reads them."""
     scaled = pictures.astype(np.float32) / 255
     scaled = (scaled - np.array(processing.mean, np.float32)) / np.array(processing.std, np.float32)
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))

@@ -1,23 +1,23 @@
-"""Video features: what the speaker's face expresses, or what another network makes of the face or of the picture."""
+"""Video features by the face-expression network that jmer ships."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 from jmer.base.types import Media
 from jmer.encoders.batching import batches
 from jmer.features.extractor import Encoded, Prepared
-from jmer.features.pooling import encoded
+from jmer.features.summary import encoded
 from jmer.features.video.frames import FrameReader, joined_hashes, no_face
 
 _CROPS_A_BATCH = 64
-_PICTURES_A_BATCH = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LiteVideo(FrameReader):
-    """Mean and standard deviation, over the frames with a face, of the face-expression network's feature and answer."""
+    """Mean and standard deviation, over the frames with a face, of the network's 256 features and 7 probabilities."""
 
     kind = "lite"
     version = 1
@@ -40,7 +40,7 @@ class LiteVideo(FrameReader):
         return joined_hashes(face_expression.WEIGHTS_SHA256, super().weights)
 
     def prepare(self, raw: Media) -> Prepared:
-        """The payload is the crops of the frames with a face."""
+        """The payload is the crops of the frames with a face, `[K, 112, 112, 3]` uint8 RGB, K at least 1."""
         crops, note = self.face_crops(raw, size=112)
         return Prepared(payload=crops, reason=note) if len(crops) else no_face(note)
 
@@ -48,7 +48,6 @@ class LiteVideo(FrameReader):
         return max(_CROPS_A_BATCH // self.frames, 1)
 
     def encode(self, payloads: Sequence[np.ndarray], *, exact: bool = False) -> list[Encoded]:
-        """payloads: `[K, 112, 112, 3]` uint8 RGB crops each, K at least 1."""
         answers = _answers(np.concatenate(payloads), exact=exact)
         ends = np.cumsum([len(crops) for crops in payloads])
         return [
@@ -57,9 +56,9 @@ class LiteVideo(FrameReader):
         ]
 
 
-def _answers(crops: np.ndarray, *, exact: bool) -> np.ndarray:
-    """Crops -> `[N, 256 + 7]`; exact: of `jmer.encoders.batching.batches`."""
-    from jmer.encoders import face_expression  # imports jax, which workers do without
+def _answers(crops: UInt8[np.ndarray, "K 112 112 3"], *, exact: bool) -> Float32[np.ndarray, "K 263"]:
+    """Returns the network's features and probabilities for RGB crops; `exact` as in `jmer.encoders.batching`."""
+    from jmer.encoders import face_expression  # imports JAX, which workers do without
 
     rows = []
     for _, places, batch in batches([1] * len(crops), places=lambda _: _CROPS_A_BATCH, exact=exact):

@@ -46,8 +46,7 @@ def test_pooled_vectors_of_the_known_words(file: Path):
 
 
 def test_a_file_is_chosen_by_its_name_and_known_by_its_content(file: Path):
-    defaults = {"pooling": "mean", "layers": "-1"}
-    glove = registry.from_config("text", {"model": str(file), **defaults}, defaults=defaults)
+    glove = registry.from_options("text", registry.options_of("text")(model=str(file)), sequence_frames=0)
     assert isinstance(glove, Glove)
     assert registry.build(glove.spec) == glove
     file.write_bytes(file.read_bytes() + b"new 1 2 3 4\n")
@@ -63,9 +62,9 @@ def test_files_that_are_no_vectors(tmp_path: Path):
     np.savez(tmp_path / "e.npz", words=np.array(["a"]), vectors=VECTORS)
     with pytest.raises(UserError, match="do not fit"):
         _ = Glove(model=str(tmp_path / "e.npz")).dim
-    with pytest.raises(UserError, match=r"no file .*f.txt"):
+    with pytest.raises(UserError, match=r"there is no file .*f.txt"):
         _ = Glove(model=str(tmp_path / "f.txt")).dim
     (tmp_path / "g.txt").write_text("a 1 2\nb 1 2 3\n")
     glove = Glove(model=str(tmp_path / "g.txt"))
-    with pytest.raises(UserError, match="'b' has 3 figures, others 2"):
+    with pytest.raises(UserError, match="'b' has 3 figures, others have 2"):
         glove.encode([["b"]])

@@ -206,9 +206,12 @@ def test_layers_poolings_and_sequences(tiny: Path):
         if len(states) <= 6 or len(states) % 6 == 0:
             np.testing.assert_allclose(row.sequence, [part.mean(axis=0) for part in parts], atol=5e-3)
         assert row.sequence.shape == (len(parts), 16)
-    for wrong in ("3", "-4", "last", ""):
-        with pytest.raises(UserError, match=r"text.layers is '.*'; expected layers from 0 .* to 2"):
+    for wrong in ("3", "-4", "0,3"):
+        with pytest.raises(UserError, match=rf"config.text.layers is {wrong}; expected layers from 0 .* to 2"):
             encode(HFText(model=str(tiny), layers=wrong), TEXTS)
+    for wrong in ("last", "", "1.5"):
+        with pytest.raises(UserError, match=rf"config.text.layers is {wrong}; expected layers such as -1 or 4,5,6"):
+            HFText(model=str(tiny), layers=wrong)
 
 
 def test_context_is_read_and_only_the_utterance_pooled(tiny: Path):
@@ -462,10 +465,16 @@ def test_hub_model_is_used_where_it_was_fetched(tiny: Path, monkeypatch: pytest.
 
 
 def test_options_out_of_range():
-    with pytest.raises(UserError, match=r"text.pooling is 'max'; expected mean, std, cls"):
+    with pytest.raises(UserError, match=r"config.text.pooling is max; expected some of mean, std, cls"):
         HFText(model="x", pooling="max")
-    with pytest.raises(UserError, match=r"text.max_tokens is 2"):
+    with pytest.raises(UserError, match=r"config.text.pooling is ; expected at least one"):
+        HFText(model="x", pooling="")
+    with pytest.raises(UserError, match=r"config.text.max_tokens is 2; expected at least 3"):
         HFText(model="x", max_tokens=2)
+    with pytest.raises(UserError, match=r"config.text.context is -1; expected at least 0"):
+        HFText(model="x", context=-1)
+    with pytest.raises(UserError, match=r"config.sequence_frames is -1; expected at least 0"):
+        HFText(model="x", sequence_frames=-1)
 
 
 def test_minilm_equals_pytorch(shared: Path, root: Path):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from onnx_files import embed, write_embedding, write_yunet
 
-from jmer import extract
 from jmer.base.errors import UserError
 from jmer.base.types import Media
 from jmer.dataset.build import extract_dataset
+from jmer.dataset.options import default_config
 from jmer.features import registry, worker
 from jmer.features.extractor import Extractor
 from jmer.features.video.embedding import OnnxVideo
@@ -39,10 +39,9 @@ def clip(root: Path) -> Media:
     return decoding.decode(path, frames=LiteVideo(crop="speaker").frames_wanted)
 
 
-def build(**options: object) -> Extractor:
-    config: Any = extract.default_config()
-    defaults = {**config.video, "sequence_frames": 0}
-    extractor = registry.from_config("video", {**defaults, **options}, defaults=defaults)
+def build(*, sequence_frames: int = 0, **options: object) -> Extractor:
+    chosen = registry.options_of("video")(**options)
+    extractor = registry.from_options("video", chosen, sequence_frames=sequence_frames)
     assert extractor is not None
     return extractor
 
@@ -116,7 +115,7 @@ def test_embeddings_of_a_network_from_a_file(network: Path, yunet: Path):
     """Of each face, turned upright or not; pooled over the frames."""
     pictures = np.stack([blue_faces((10, 12)), blue_faces((15, 9))])
     raw = Media(wave=None, frames=pictures, seconds=1.0)
-    options = {"size": SIDE, "mean": "127.5", "scale": "0.01,0.02,0.03", "detector": str(yunet), "frames": 2}
+    options: Any = {"size": SIDE, "mean": "127.5", "scale": "0.01,0.02,0.03", "detector": str(yunet), "frames": 2}
     video = build(model=str(network), pooling="mean,std", sequence_frames=2, **options)
     assert isinstance(video, OnnxVideo)
     assert (video.dim, video.frame_dim) == (10, 5)
@@ -140,14 +139,14 @@ def test_embeddings_of_a_network_from_a_file(network: Path, yunet: Path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crop": "mouth"}, "video.crop is 'mouth'; expected face or speaker"),
+        ({"crop": "mouth"}, "config.video.crop is mouth; expected one of face, speaker"),
         ({"detector_sha256": "ab"}, "video.detector names no file"),
         ({"detector": "there.onnx"}, "video.detector=there.onnx: cannot be read"),
         ({"model": "there.onnx"}, "video.model=there.onnx: cannot be read"),
         ({"model": "NET", "align": True}, "video.align needs landmarks"),
-        ({"model": "NET", "order": "hsv"}, "video.order is 'hsv'; expected rgb or bgr"),
-        ({"model": "NET", "mean": "1,2"}, "video.mean is '1,2'; expected a number, or three"),
-        ({"model": "NET", "size": 0}, "video.size is 0"),
+        ({"model": "NET", "order": "hsv"}, "config.video.order is hsv; expected one of rgb, bgr"),
+        ({"model": "NET", "mean": "1,2"}, "config.video.mean is 1,2; expected a number, or three"),
+        ({"model": "NET", "size": 0}, "config.video.size is 0; expected at least 1"),
         ({"model": "NET", "size": 20}, "does not take one picture of 20 x 20"),
         ({"model": "NET", "sha256": "ab"}, "expected ab; get the right file"),
         ({"detector": "NET"}, "is no YuNet detector"),
@@ -164,7 +163,7 @@ def test_remarks_are_counted_and_printed(tmp_path: Path, root: Path, capsys: pyt
     clip = next((root / "data/sample/train_splits").glob("*.mp4"))
     table = tmp_path / "two.csv"
     table.write_text(f"dialogue,utterance,speaker,text,label,split,clip\nd,1,a,yes,x,train,{clip}\nd,2,b,no,y,train,\n")
-    config: Any = extract.default_config().unlock()
+    config: Any = default_config().unlock()
     config.update({"source": "table", "root": str(table), "out": str(tmp_path / "out"), "cache": str(tmp_path / "c")})
     config.audio.model = "none"
     config.video.crop = "speaker"

@@ -99,7 +99,7 @@ def test_vit_equals_transformers_on_its_own_processor(tiny_vit: Path, clips: lis
             firsts = np.asarray((output.hidden_states[0] + output.last_hidden_state) / 2)[:, 0]
             np.testing.assert_allclose(row.vector, np.concatenate([firsts.mean(axis=0), firsts.std(axis=0)]), atol=1e-5)
             np.testing.assert_allclose(np.asarray(row.sequence), firsts, atol=1e-2)
-    with pytest.raises(UserError, match=r"video.crop is 'mouth'; expected face or speaker or frame"):
+    with pytest.raises(UserError, match=r"config.video.crop is mouth; expected one of face, speaker, frame"):
         HFVideo(crop="mouth", **options)
 
 

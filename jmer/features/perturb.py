@@ -1,8 +1,8 @@
-"""Augmentation of what an utterance says and how it sounds: pure functions of an input and a numpy generator.
+"""Random changes to the sound and the text of an utterance: pure functions of an input and a numpy generator.
 
-Sound: noise, gain, pitch shift, time stretch, and masks of SpecAugment's kind (Park et al. 2019). They act on the
-waveform, so that every audio extractor sees them. Text: EDA's synonym replacement, swap and deletion (Wei & Zou 2019).
-Nothing here imports jax: workers run it.
+Sound: noise, gain, pitch shift, time stretch, and masks like those of SpecAugment (Park et al. 2019). All act on the
+waveform, so that every audio extractor sees them. Text: synonym replacement, swap and deletion of words, from EDA
+(Wei & Zou 2019). Nothing here imports JAX, since workers run it.
 """
 
 import re
@@ -12,15 +12,16 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Float32
 
 from jmer.base.errors import UserError
 from jmer.base.types import SAMPLE_RATE
-from jmer.media.sound import librosa
+from jmer.media.sound import compiled_librosa
 
-Lexicon = Mapping[str, tuple[str, ...]]  # a word -> those that may stand for it
+Lexicon = Mapping[str, tuple[str, ...]]  # a word -> the words that may replace it
 
-VERSION = 1  # to be raised whenever the same input and generator give something else
-# What the operations draw from, both ends included.
+VERSION = 1  # a number that is raised whenever the same input and generator give another result
+# The ranges from which the operations draw their parameters, both ends included.
 PARAMETERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "audio": {
@@ -28,14 +29,14 @@ PARAMETERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "gain_db": (-6.0, 6.0),
             "semitones": (-2.0, 2.0),
             "rate": (0.9, 1.1),
-            "mask_mels": (1, 4),  # of 40; one band of frequencies
-            "mask_seconds": (0.05, 0.2),  # one span of time, never more than a tenth of the whole
+            "mask_mels": (1, 4),  # width of the masked band of frequencies, out of 40 mels
+            "mask_seconds": (0.05, 0.2),  # length of the masked span of time, at most a tenth of the whole
         },
-        "text": {"share": 0.1},  # of the words, at least one; EDA's alpha
+        "text": {"share": 0.1},  # share of the words that an operation changes, at least one word; EDA's alpha
     }
 )
 
-_FFT = 1024  # samples, 64 ms: a window holds some periods of the lowest voice
+_FFT = 1024  # samples, 64 ms; a window holds several periods of the lowest voice
 _MASK_FFT = 512
 _MELS = 40
 
@@ -43,11 +44,13 @@ _MELS = 40
 # ---- sound -----------------------------------------------------------------------------------------------------------
 
 
-def augment_wave(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Applies a random subset of the operations, never none, with random parameters.
+def perturb_wave(wave: Float32[np.ndarray, " T"], rng: np.random.Generator) -> Float32[np.ndarray, " T_changed"]:
+    """Applies a random subset of the operations, at least one, with random parameters.
 
-    wave: `[T]` float32 at `SAMPLE_RATE`. Less than 64 ms have no room for any but noise and gain.
-    Returns `[T']` float32, quieter where it would leave [-1, 1].
+    A wave shorter than 64 ms only gets noise and gain. The result is made quieter where it would leave [-1, 1].
+
+    Args:
+      wave: at `SAMPLE_RATE`, in [-1, 1].
     """
     draw = PARAMETERS["audio"]
     uniform = rng.uniform
@@ -64,55 +67,63 @@ def augment_wave(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return (wave / max(1.0, float(np.abs(wave).max(initial=0.0)))).astype(np.float32)
 
 
-def add_noise(wave: np.ndarray, rng: np.random.Generator, *, snr_db: float) -> np.ndarray:
-    """Adds white noise, `snr_db` below the wave's mean power; silence stays silent."""
+def add_noise(wave: Float[np.ndarray, " T"], rng: np.random.Generator, *, snr_db: float) -> Float[np.ndarray, " T"]:
+    """Adds white noise whose power is `snr_db` decibels below the wave's mean power; silence stays silent."""
     noise = rng.standard_normal(len(wave), dtype=np.float32)
     power = np.square(wave, dtype=np.float64).mean() / 10 ** (snr_db / 10)
     return wave + noise * np.float32(np.sqrt(power))
 
 
-def change_gain(wave: np.ndarray, *, db: float) -> np.ndarray:
+def change_gain(wave: Float[np.ndarray, " T"], *, db: float) -> Float[np.ndarray, " T"]:
+    """Makes the wave louder by `db` decibels, or quieter where `db` is negative."""
     return wave * np.float32(10 ** (db / 20))
 
 
-def pitch_shift(wave: np.ndarray, *, semitones: float) -> np.ndarray:
-    """Raises every frequency by `semitones`, at the same speed; at least 64 ms."""
+def pitch_shift(wave: Float[np.ndarray, " T"], *, semitones: float) -> Float[np.ndarray, " T"]:
+    """Raises every frequency by `semitones` at the same speed. The wave is at least 64 ms long."""
     factor = 2 ** (semitones / 12)
     slow = time_stretch(wave, rate=1 / factor)
-    shifted = librosa().resample(slow, orig_sr=factor * SAMPLE_RATE, target_sr=SAMPLE_RATE)
-    return librosa().util.fix_length(shifted, size=len(wave))
+    shifted = compiled_librosa().resample(slow, orig_sr=factor * SAMPLE_RATE, target_sr=SAMPLE_RATE)
+    return compiled_librosa().util.fix_length(shifted, size=len(wave))
 
 
-def time_stretch(wave: np.ndarray, *, rate: float) -> np.ndarray:
-    """Plays the wave `rate` times as fast, at the same pitch: `[T]` -> `[T / rate]`; at least 64 ms.
+def time_stretch(wave: Float[np.ndarray, " T"], *, rate: float) -> Float[np.ndarray, " T_stretched"]:
+    """Plays the wave `rate` times as fast at the same pitch. The wave is at least 64 ms long.
 
-    As `librosa.effects.time_stretch`, which in librosa 1.0 cannot be called without a warning.
+    This is `librosa.effects.time_stretch`, which cannot be called without a warning in librosa 1.0.
     """
-    with np.errstate(invalid="ignore"):  # librosa 1.0 has numba look at memory that it has yet to fill
-        spectrum = librosa().phase_vocoder(librosa().stft(wave, n_fft=_FFT), rate=rate)
-    return librosa().istft(spectrum, n_fft=_FFT, length=round(len(wave) / rate))
+    with np.errstate(invalid="ignore"):  # in librosa 1.0, compiled code reads memory before it is filled
+        spectrum = compiled_librosa().phase_vocoder(compiled_librosa().stft(wave, n_fft=_FFT), rate=rate)
+    return compiled_librosa().istft(spectrum, n_fft=_FFT, length=round(len(wave) / rate))
 
 
 def mask_spectrogram(
-    wave: np.ndarray, *, band: tuple[float, float] = (0.0, 0.0), span: tuple[float, float] = (0.0, 0.0)
-) -> np.ndarray:
-    """Silences the frequencies of `band`, in Hz, and all that sounds during `span`, in seconds; lower end included.
+    wave: Float[np.ndarray, " T"],
+    *,
+    band: tuple[float, float] = (0.0, 0.0),
+    span: tuple[float, float] = (0.0, 0.0),
+) -> Float[np.ndarray, " T"]:
+    """Silences a band of frequencies and a span of time.
 
-    A mask of SpecAugment's on the spectrogram that comes next would be a mask of one extractor only; this one is on a
-    spectrogram that is turned back into sound.
+    SpecAugment masks the spectrogram that a network reads, which other extractors would not see. This function masks a
+    spectrogram and turns it back into sound.
+
+    Args:
+      band: lower (included) and upper (excluded) frequency in Hz.
+      span: start (included) and end (excluded) in seconds.
     """
-    spectrum = librosa().stft(wave, n_fft=_MASK_FFT)
-    hertz = librosa().fft_frequencies(sr=SAMPLE_RATE, n_fft=_MASK_FFT)
-    seconds = librosa().times_like(spectrum, sr=SAMPLE_RATE, hop_length=_MASK_FFT // 4)
+    spectrum = compiled_librosa().stft(wave, n_fft=_MASK_FFT)
+    hertz = compiled_librosa().fft_frequencies(sr=SAMPLE_RATE, n_fft=_MASK_FFT)
+    seconds = compiled_librosa().times_like(spectrum, sr=SAMPLE_RATE, hop_length=_MASK_FFT // 4)
     spectrum[(hertz >= band[0]) & (hertz < band[1])] = 0
     spectrum[:, (seconds >= span[0]) & (seconds < span[1])] = 0
-    return librosa().istft(spectrum, n_fft=_MASK_FFT, length=len(wave))
+    return compiled_librosa().istft(spectrum, n_fft=_MASK_FFT, length=len(wave))
 
 
 def _random_masks(length: float, rng: np.random.Generator) -> dict[str, tuple[float, float]]:
-    """A band, as wide as some neighbouring mels, and a span of a wave of `length` seconds."""
+    """Draws the arguments of `mask_spectrogram`: a band of some mels, and a span of a wave of `length` seconds."""
     fewest, most = PARAMETERS["audio"]["mask_mels"]
-    edges = librosa().mel_frequencies(n_mels=_MELS + 1, fmin=0.0, fmax=SAMPLE_RATE / 2).tolist()
+    edges = compiled_librosa().mel_frequencies(n_mels=_MELS + 1, fmin=0.0, fmax=SAMPLE_RATE / 2).tolist()
     width = rng.integers(fewest, most, endpoint=True)
     low = rng.integers(_MELS - width, endpoint=True)
     seconds = min(rng.uniform(*PARAMETERS["audio"]["mask_seconds"]), 0.1 * length)
@@ -121,7 +132,7 @@ def _random_masks(length: float, rng: np.random.Generator) -> dict[str, tuple[fl
 
 
 def _subset(items: Sequence[Any], rng: np.random.Generator) -> list[Any]:
-    """Each with even odds, in order; a random one where that leaves none."""
+    """Takes each item with probability 1/2, in order; takes one at random where none would be left."""
     chosen = rng.random(len(items)) < 0.5
     chosen[rng.integers(len(items))] |= not chosen.any()
     return [item for item, taken in zip(items, chosen, strict=True) if taken]
@@ -130,17 +141,17 @@ def _subset(items: Sequence[Any], rng: np.random.Generator) -> list[Any]:
 # ---- text ------------------------------------------------------------------------------------------------------------
 
 _WORD = re.compile(r"([^\W_]+(?:['’-][^\W_]+)*)")
-# Without its negation a text may say the opposite, and elsewhere in it, too.
+# Negations are neither deleted nor moved, since the text would say something else.
 _NEGATION = re.compile(
     r"no|not|never|none|nobody|nothing|nowhere|neither|nor|without|hardly|barely|scarcely|cannot|.*n['’]t",
     re.IGNORECASE,
 )
 
 
-def augment_text(text: str, rng: np.random.Generator, lexicon: Lexicon) -> str:
-    """Applies a random subset of the operations, never none, in random order.
+def perturb_text(text: str, rng: np.random.Generator, lexicon: Lexicon) -> str:
+    """Applies a random subset of the operations, at least one, in random order.
 
-    A text that no operation can change, such as a single word without synonyms, comes back as it is.
+    A text that no operation can change, such as a single word without synonyms, is returned unchanged.
     """
     share = PARAMETERS["text"]["share"]
     ops = [
@@ -159,7 +170,7 @@ def augment_text(text: str, rng: np.random.Generator, lexicon: Lexicon) -> str:
 
 
 def replace_synonyms(text: str, rng: np.random.Generator, lexicon: Lexicon, *, share: float) -> str:
-    """Replaces this share of the words, at least one, by words of their groups in the lexicon, in the same case."""
+    """Replaces a share of the words, at least one, by synonyms from the lexicon in the same case."""
     parts, words = _split(text)
     known = [i for i in words if parts[i].lower() in lexicon]
     for i in _choice(known, rng, most=_count(words, share)):
@@ -169,7 +180,7 @@ def replace_synonyms(text: str, rng: np.random.Generator, lexicon: Lexicon, *, s
 
 
 def swap_words(text: str, rng: np.random.Generator, *, share: float) -> str:
-    """Exchanges two words, as often as this share of the words and at least once; punctuation and negations stay."""
+    """Swaps two words, once for each word of the share and at least once; punctuation and negations stay in place."""
     parts, words = _split(text)
     movable = [i for i in words if not _NEGATION.fullmatch(parts[i])]
     if len(movable) > 1:
@@ -180,18 +191,18 @@ def swap_words(text: str, rng: np.random.Generator, *, share: float) -> str:
 
 
 def delete_words(text: str, rng: np.random.Generator, *, share: float) -> str:
-    """Deletes this share of the words, at least one, but no negation and never the last word that is left."""
+    """Deletes a share of the words, at least one, but no negation and never the only word that is left."""
     parts, words = _split(text)
     movable = [i for i in words if not _NEGATION.fullmatch(parts[i])]
     chosen = _choice(movable, rng, most=min(_count(words, share), len(words) - 1))
     for i in sorted(chosen, reverse=True):
         before, after = parts[i - 1 : i + 2 : 2]
-        parts[i - 1 : i + 2] = [after if after.strip() and i > 1 else before]  # one is enough: that with punctuation
+        parts[i - 1 : i + 2] = [after if after.strip() and i > 1 else before]  # keeps the gap with punctuation
     return "".join(parts).strip() if chosen else text
 
 
 def _split(text: str) -> tuple[list[str], range]:
-    """What lies between words, and words, in turn; and where the words are."""
+    """Splits a text into gaps and words in turn, and returns the positions of the words too."""
     parts = _WORD.split(text)
     return parts, range(1, len(parts), 2)
 
@@ -201,7 +212,7 @@ def _count(words: Sequence[int], share: float) -> int:
 
 
 def _choice(items: Sequence[int], rng: np.random.Generator, *, most: int) -> list[int]:
-    """Some different ones, `most` or all there are, in random order."""
+    """Draws `most` different items, or all where there are fewer, in random order."""
     return [items[i] for i in rng.permutation(len(items))[:most]]
 
 
@@ -217,10 +228,13 @@ BUNDLED = Path(__file__).with_name("synonyms.txt")
 
 
 def read_lexicon(file: Path = BUNDLED) -> Lexicon:
-    """Reads a list of synonyms: UTF-8, a line a group of words that may stand for each other, lower case, `#` comments.
+    """Reads a list of synonyms.
+
+    Args:
+      file: UTF-8; each line holds a group of lower-case words that may replace each other; `#` begins a comment.
 
     Raises:
-      UserError: the file cannot be read, or a line is no group.
+      UserError: the file cannot be read, or a line is not such a group.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()

@@ -1,0 +1,103 @@
+"""The manifest of a dataset directory: what the dataset holds, what it was made of, and the hash of each file.
+
+`manifest.json` has these entries:
+
+    schema_version    the number below
+    name, labels      name of the corpus, and the label set in its order
+    splits            split -> {dialogues, utterances}, two counts
+    modalities        modality -> {dim, extractor, fingerprint, reason, remarks}: D, 0 for an absent modality with the
+                      reason; the extractor's spec and fingerprint; and counts of the grounds on which choices were made
+    sequence_dims     modality -> D', of the modalities whose sequences are kept
+    sequence_lengths  modality -> T of the longest sequence; absent in datasets of earlier jmers
+    rows              an entry for each utterance: {split, dialogue, utterance, status, reason}; views have none
+    notes             remarks of the source on the corpus as a whole
+    views             number of the splits that are augmented views of train, alike except for the features
+    augmentation      modality -> the parameters of the views
+    libraries         package -> release, of the libraries that decide features
+    inputs_sha256     hash of rows, clips and extractors, by which an unchanged extraction is recognised
+    files             file -> SHA-256, of all other files
+"""
+
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jmer.base import files
+from jmer.base.errors import UserError
+
+SCHEMA_VERSION = 3
+MANIFEST = "manifest.json"
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Returns the manifest of a dataset directory.
+
+    Raises:
+      UserError: there is no dataset directory, or it is of another schema version.
+    """
+    file = path / MANIFEST
+    if not file.is_file():
+        fault = f"has no {MANIFEST}" if path.is_dir() else "does not exist"
+        raise UserError(f"dataset {path} {fault}; make one with python -m jmer.extract --config.out={path}")
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        version = manifest["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is not a dataset manifest of jmer ({error}); run jmer.extract again") from error
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{file}: schema_version is {version}, this jmer reads {SCHEMA_VERSION}; "
+            "run jmer.extract again, or use the jmer that wrote it"
+        )
+    return manifest
+
+
+def write(folder: Path, entries: Mapping[str, Any]) -> None:
+    """Writes the manifest of a dataset whose other files are all in the folder, with their hashes."""
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        **entries,
+        "files": {file.name: files.sha256(file) for file in sorted(folder.iterdir())},
+    }
+    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def check_files(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Checks every file of a dataset directory against the manifest's hashes.
+
+    A process hashes a file once, and again only when its size, time of change or inode is another.
+
+    Raises:
+      UserError: a file is missing or damaged.
+    """
+    for name, expected in manifest["files"].items():
+        file = path / name
+        if not file.is_file():
+            raise UserError(f"{file} is missing though {MANIFEST} lists it; run jmer.extract again")
+        state = file.stat()
+        if _sha256(file.resolve(), state.st_size, state.st_mtime_ns, state.st_ino) != expected:
+            raise UserError(f"{file} is damaged (its SHA-256 is not the one in {MANIFEST}); run jmer.extract again")
+
+
+@functools.lru_cache(maxsize=1024)
+def _sha256(file: Path, size: int, changed_ns: int, inode: int) -> str:
+    """Hashes a file; the other arguments tell its states apart."""
+    return files.sha256(file)
+
+
+def is_replaceable(out: Path) -> bool:
+    """Says whether a dataset may be written to `out`: it does not exist, is a dataset, or is an empty folder."""
+    return not out.exists() or (out.is_dir() and ((out / MANIFEST).is_file() or not any(out.iterdir())))
+
+
+def check_replaceable(out: Path) -> None:
+    """Checks that a dataset may be written to `out`.
+
+    Raises:
+      UserError: `out` holds something else.
+    """
+    if not is_replaceable(out):
+        raise UserError(f"{out} exists and is not a dataset of jmer; name another folder with --config.out")
