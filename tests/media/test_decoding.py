@@ -262,9 +262,9 @@ def test_a_miscut_clip_is_not_decoded(tmp_path: Path):
     with pytest.raises(
         decoding.MiscutError, match=r"mis-cut clip: lasts 70\.0 s where the utterance lasts at most 14\.0 s"
     ):
-        decoding.decode(path, frames=4, max_seconds=14)
+        decoding.decode(path, frames=4, max_seconds=14.0)
     assert decoding.decode(path, frames=4).seconds == pytest.approx(70), "where nothing limits it, any length will do"
-    assert decoding.decode(path, frames=4, max_seconds=80).seconds == pytest.approx(70)
+    assert decoding.decode(path, frames=4, max_seconds=80.0).seconds == pytest.approx(70)
 
 
 def test_is_media_judges_by_content(tmp_path: Path):

@@ -211,7 +211,7 @@ def test_files_that_are_no_network(
 
 def test_networks_of_another_kind(network: Path, crops: np.ndarray, capfd: pytest.CaptureFixture[str]):
     for net, reason in (
-        (FaceNet(model=str(network), size=SIDE, output="map"), r"shape \(1, 4, 4, 4\); expected a vector"),
+        (FaceNet(model=str(network), size=SIDE, output="map"), r"shape \(1, 4, 4, 4\); expected one vector"),
         (FaceNet(model=str(network), size=SIDE, output="none"), "24 x 24 chw and give none"),
         (FaceNet(model=str(network), size=SIDE + 8), "does not take one picture of 32 x 32 chw"),
         (FaceNet(model=str(network), size=SIDE, layout="hwc"), "24 x 24 hwc"),
