@@ -1,20 +1,20 @@
-"""How often the speaking face is found: two talking-face clips side by side, and the sound of one.
+"""Measures how often jmer finds the speaking face, in two clips of talking faces side by side with the sound of one.
 
     python benchmarks/speaking_face.py --grid=DIR [--rates=4,8,12.5,25]
 
-DIR holds clips of one talking face each, such as GRID's (Cooke et al. 2006). Each pair of clips is composed in both
-roles, the one who is heard at the left and at the right in turn. Chance is .5. Two kinds of pairs:
+DIR holds clips of one talking face each, such as GRID's (Cooke et al. 2006). Of each pair of clips, either one is heard
+once. The heard face is on the left in half of the cases. Chance is .5. There are two kinds of pairs:
 
-    both speak   the other clip as it is. GRID's talkers all say sentences of one form at nearly the same time, so only
-                 the detail of the movement tells them apart: harder than any conversation.
-    one silent   of the other clip only its first 0.4 s, before it speaks, played to and fro.
+    both speak   The other clip is played as it is. GRID's talkers say sentences of one form at nearly the same time, so
+                 only the detail of the movement tells them apart. This is harder than any conversation.
+    one silent   Of the other clip only the first 0.4 s are played, forwards and backwards. In them nobody speaks yet.
 
-The parameters of `jmer.media.vision.speaking` were chosen on pairs of the first, third, fifth, ... clip (`chosen on`);
-`others` are the pairs of the second, fourth, ..., which were looked at, too, though not chosen on; `all` also holds
-those of one of each.
+The parameters of `jmer.media.vision.speaking` were chosen on the pairs of the first, third, fifth, ... clip
+(`chosen on`). The pairs of the second, fourth, ... clip (`others`) were looked at, but nothing was chosen on them.
+`all` also has the pairs with one clip of each kind.
 
-Also printed: the share of frames that a face is found in, and what it costs: CPU seconds for decoding and for finding
-the speaker, a second of clip.
+Also printed are the share of frames in which a face is found, and the cost: CPU seconds for decoding and for finding
+the speaker, for each second of a clip.
 """
 
 import sys
@@ -40,10 +40,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--rates", default="4,8,12.5,25", help="frames a second to look at")
     args = parser.parse_args(argv)
     if not args.grid.is_dir():
-        raise UserError(f"--grid={args.grid}: no such folder; give one of talking-face clips")
+        raise UserError(f"--grid={args.grid}: there is no such folder; give one with clips of talking faces")
     clips = sorted(path for path in args.grid.iterdir() if decoding.is_media(path))
     if len(clips) < 4:
-        raise UserError(f"--grid={args.grid}: holds {len(clips)} clips; expected at least 4")
+        raise UserError(f"--grid={args.grid}: holds {len(clips)} clips; expected at least 4; add some")
     cv2.setNumThreads(1)
     print(f"{len(clips)} clips, {len(clips) * (len(clips) - 1)} ordered pairs\n")
     print(f"{'frames a s':>10} {'pairs':<12}{'chosen on':>10}{'others':>8}{'all':>6}  {'rules'}")
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def silent(clip: Media) -> Media:
-    """The clip's first moments, to and fro for as long as it lasts."""
+    """Returns a clip of the same length that plays the first moments forwards and backwards, without sound."""
     assert clip.frames is not None
     assert clip.frame_times is not None
     count = max(2, int(np.sum(clip.frame_times < QUIET)))
@@ -72,7 +72,7 @@ def silent(clip: Media) -> Media:
 
 
 def heard_is_found(heard: Media, other: Media, *, left: bool) -> tuple[bool, str]:
-    """Whether the heard face is the one chosen, and by which rule."""
+    """Returns whether the heard face is chosen, and by which rule."""
     assert heard.frames is not None
     assert other.frames is not None
     assert heard.frame_times is not None

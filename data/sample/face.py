@@ -1,7 +1,7 @@
 """Draws a talking face: a shaded head for each speaker, and brows, eyes and mouth for each frame.
 
-Faces tell four groups apart: neutral or fear (still) | joy (smile) | anger or surprise (open mouth, wide eyes) |
-sadness or disgust (corners down, slanted brows).
+A face shows which of four groups the emotion belongs to: neutral or fear (still), joy (smile), anger or surprise (open
+mouth, wide eyes), sadness or disgust (corners of the mouth down, slanted brows).
 """
 
 from dataclasses import dataclass, fields, replace
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 SIZE = 192  # pixels of a clip's frame, square
-CANVAS = 480  # drawn larger, then averaged down
+CANVAS = 480  # pixels; faces are drawn at this size and averaged down to SIZE
 CENTRE = np.array([240.0, 242.0])  # of the head, (x, y) on the canvas
 
 Colour = tuple[int, int, int]  # RGB
@@ -19,10 +19,12 @@ Colour = tuple[int, int, int]  # RGB
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """A speaker's looks.
+    """The looks of a speaker.
 
-    width, height: half axes of the head on the canvas. hair_length: how far it falls below the head's centre, hairline:
-    how far above it lies, in half heights. parting: its place, in half widths.
+    width, height: half axes of the head on the canvas, in pixels.
+    hair_length: the distance from the centre of the head down to the end of the hair, in half heights.
+    hairline: the distance from the centre of the head up to the hairline, in half heights.
+    parting: the place of the parting, in half widths from the centre.
     """
 
     skin: Colour
@@ -84,10 +86,15 @@ LOOKS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Expression:
-    """What a face does, 0 at rest.
+    """The state of a face. Every value is 0 at rest.
 
-    smile: corners of the mouth up, or down where negative. gape: mouth open, 1 is wide. stretch: mouth wider.
-    brow: brows up. slant: inner ends of the brows up. eyes: eyes wider open, -1 is shut. cheeks: raised and flushed.
+    smile: corners of the mouth up; down if negative.
+    gape: mouth open; 1 is wide open.
+    stretch: mouth wider.
+    brow: brows up.
+    slant: inner ends of the brows up.
+    eyes: eyes wider open; -1 is shut.
+    cheeks: cheeks raised and flushed.
     """
 
     smile: float = 0.0
@@ -112,14 +119,14 @@ EXPRESSION = {
     "sadness": DOWN,
     "disgust": DOWN,
 }
-# In some clips the face also does what only one emotion does: the part of the label that it tells within a group.
+# In some clips the face also shows a sign of its one emotion, so that faces tell a part of the label within a group.
 OWN = {
     "fear": Expression(eyes=0.45, slant=0.6),
     "anger": Expression(brow=-1.2, slant=-1.1),
     "disgust": Expression(stretch=-0.2, slant=-1.9, eyes=-0.1),
 }
 OWN_SHARE = 0.4
-# What a face that is to tell nothing shows: a little of everything.
+# The expression of clips whose face must tell nothing: the mean of the four groups.
 WEAK = Expression(
     **{f.name: sum(getattr(e, f.name) for e in (STILL, SMILE, GAPE, DOWN)) / 4 for f in fields(Expression)}
 )
@@ -128,7 +135,8 @@ WEAK = Expression(
 def frames(*, speaker: str, emotion: str, weak: bool, energy: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Returns `[F, SIZE, SIZE, 3]` uint8 RGB of the speaker saying something.
 
-    energy: `[F]` loudness of the voice in each frame, in [0, 1]: the mouth moves with it.
+    energy: `[F]` loudness of the voice in each frame, in [0, 1]. The mouth opens with it.
+    weak: the face tells nothing about the emotion.
     """
     count = len(energy)
     base = WEAK if weak else EXPRESSION[emotion]
@@ -153,7 +161,7 @@ def frames(*, speaker: str, emotion: str, weak: bool, energy: np.ndarray, rng: n
 
 
 def _frame(look: Look, expression: Expression, *, shift: np.ndarray, degrees: float, grow: float) -> np.ndarray:
-    """`[SIZE, SIZE, 3]` uint8. shift: `[2]` pixels of the frame."""
+    """Draws one frame, `[SIZE, SIZE, 3]` uint8. shift: `[2]`, in pixels of the frame."""
     room, head, alpha = _still_parts(look)
     head = head.copy()
     _cheeks(head, look, expression)
@@ -171,7 +179,7 @@ def _frame(look: Look, expression: Expression, *, shift: np.ndarray, degrees: fl
 
 @cache
 def _still_parts(look: Look) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What does not change from frame to frame: the room and body, the head without features, the head's alpha."""
+    """Draws the parts that are equal in all frames: the room with the body, the head without features, its alpha."""
     y, x = np.mgrid[:CANVAS, :CANVAS].astype(np.float32)
     u, v = (x - CENTRE[0]) / look.width, (y - CENTRE[1]) / look.height
     narrow = 1 - 0.2 * np.clip(v, 0, 1) ** 2  # the jaw is narrower than the forehead
@@ -190,7 +198,7 @@ def _still_parts(look: Look) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         _soft(1 - body, 0.03),
     )
 
-    # Back hair, ears, then the shaded face, its soft hollows and bumps, and the front hair.
+    # From back to front: the back hair, the ears, the shaded face with its hollows and bumps, the front hair.
     strands = 0.85 + 0.12 * np.sin(u * 23 + 3 * np.sin(v * 2)) + 0.25 * np.clip(-v - 0.4, 0, 1)
     hair = _paint(look.hair, strands)
     long = (u / 1.13) ** 2 + np.where(v < 0, (v + 0.02) / 1.14, v / max(look.hair_length, 0.25)) ** 4
@@ -220,7 +228,7 @@ def _still_parts(look: Look) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _cheeks(head: np.ndarray, look: Look, e: Expression) -> None:
-    """Flushed cheeks."""
+    """Flushes the cheeks."""
     reach = round(look.width * 0.3)
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1] / reach
     blob = np.exp(-4 * (x**2 + 1.6 * y**2))[..., None] * (np.array([14, -14, -14]) * np.clip(e.cheeks, 0, 1.2))
@@ -296,24 +304,26 @@ def _mouth(head: np.ndarray, look: Look, e: Expression) -> None:
 
 
 def _at(look: Look, u: float, v: float) -> tuple[int, int]:
-    """A point of the head in its half axes, on the canvas."""
+    """Returns the pixel of the canvas for a point that is given in half axes of the head."""
     return round(CENTRE[0] + u * look.width), round(CENTRE[1] + v * look.height)
 
 
 def _soft(inside: np.ndarray, edge: float) -> np.ndarray:
-    """1 where `inside` is above `edge`, 0 where below `-edge`, a ramp between."""
+    """Returns 1 where `inside` is above `edge`, 0 where it is below `-edge`, and a ramp between."""
     return np.clip(inside / (2 * edge) + 0.5, 0, 1)
 
 
 def _lambert(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Light on a sphere from the upper left."""
+    """Returns the brightness of a sphere that is lit from the upper left."""
     z = np.sqrt(np.clip(1 - u**2 - v**2, 0, 1))
     return np.clip(-0.3 * u - 0.35 * v + 0.88 * z, 0, 1)
 
 
 def _paint(colour: Colour, light: np.ndarray | float) -> np.ndarray:
+    """Returns a colour under a light, in which 1 keeps the colour as it is."""
     return np.clip(np.asarray(light), 0, 1.4)[..., None] * np.array(colour, np.float32)
 
 
 def _over(below: np.ndarray, above: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Paints `above` over `below` with the opacity `alpha`."""
     return above * alpha[..., None] + below * (1 - alpha[..., None])

@@ -1,9 +1,12 @@
-"""Makes jmer's sample corpus: MELD-style tables and small talking-head clips, synthetic, with planted cues.
+"""Makes jmer's sample corpus: tables like MELD's and small clips of talking heads, all synthetic.
+
+Words, voice and face each show which group of emotions an utterance belongs to, and each groups the emotions otherwise.
+Any two of them together therefore tell the emotion.
 
     python data/sample/generate.py [--out DIR]
 
-Needs the `espeak-ng` command (Debian, Ubuntu: `apt install espeak-ng`; macOS: `brew install espeak-ng`). The same
-versions of espeak-ng, numpy, OpenCV and PyAV give the same bytes; the tables do not depend on versions at all.
+The script needs the command `espeak-ng` (Debian, Ubuntu: `apt install espeak-ng`; macOS: `brew install espeak-ng`).
+With the same versions of espeak-ng, numpy, OpenCV and PyAV it writes the same bytes. The tables depend on no version.
 """
 
 import argparse
@@ -44,12 +47,12 @@ def main() -> None:
 
 
 def check_folder(out: Path, lines: Sequence[script.Line]) -> None:
-    """Ends the program before it writes where `out` holds clips that are not the sample's, such as MELD's own."""
+    """Ends the program if `out` holds clips of another corpus, such as MELD's own. Nothing has been written then."""
     kept = {clip_path(out, line) for line in lines}
     for folder in CLIP_FOLDERS.values():
         for path in sorted((out / folder).glob("*")):
             if path not in kept:
-                raise SystemExit(f"{path} is no clip of the sample corpus: remove it or give another folder as --out")
+                raise SystemExit(f"{path} is no clip of the sample corpus; remove it or give another folder as --out")
 
 
 def clip_path(out: Path, line: script.Line) -> Path:
@@ -57,7 +60,7 @@ def clip_path(out: Path, line: script.Line) -> Path:
 
 
 def write_tables(out: Path, lines: Sequence[script.Line]) -> None:
-    """Writes a table for each split, in MELD's columns."""
+    """Writes a table with MELD's columns for each split."""
     out.mkdir(parents=True, exist_ok=True)
     for split in CLIP_FOLDERS:
         with (out / f"{split}_sent_emo.csv").open("w", encoding="utf-8", newline="") as file:
@@ -94,11 +97,11 @@ def write_clip(path: Path, line: script.Line) -> None:
 
 
 def _encode(path: Path, images: np.ndarray, wave: np.ndarray) -> None:
-    """images: `[F, SIZE, SIZE, 3]` uint8 RGB. wave: `[T]` float32."""
+    """Encodes a clip. images: `[F, SIZE, SIZE, 3]` uint8 RGB. wave: `[T]` float32."""
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
         video = container.add_stream("libx264", rate=FRAME_RATE)
         video.width, video.height, video.pix_fmt = face.SIZE, face.SIZE, "yuv420p"
-        # One thread: with more, x264's decisions and so its bytes depend on the machine.
+        # With several threads, the decisions of x264 and thus the bytes would depend on the machine.
         video.options = {"crf": "28", "preset": "slower", "threads": "1", "g": "250"}
         sound = container.add_stream("aac", rate=voice.SAMPLE_RATE, layout="mono")
         sound.bit_rate = 24_000
@@ -112,7 +115,7 @@ def _encode(path: Path, images: np.ndarray, wave: np.ndarray) -> None:
 
 
 def _clock(seconds: float) -> str:
-    """As MELD writes times: `00:20:57,256`."""
+    """Formats a time as MELD does: `00:20:57,256`."""
     millis = round(seconds * 1000)
     return f"{millis // 3_600_000:02}:{millis // 60_000 % 60:02}:{millis // 1000 % 60:02},{millis % 1000:03}"
 

@@ -1,7 +1,7 @@
-"""The phrases that carry the cue of the words; what follows them keeps to the dialogue's topic (`topics.toml`).
+"""The phrases at the beginning of an utterance. A line on the dialogue's topic follows them (`topics.toml`).
 
-Words tell four groups apart: neutral | joy or surprise | anger or disgust | sadness or fear. Every line of a topic fits
-both emotions of its group; only the phrases in `OWN` belong to one emotion.
+The words show which of four groups the emotion belongs to: neutral, joy or surprise, anger or disgust, sadness or fear.
+Every line of a topic fits both emotions of its group. Only the phrases in `OWN` belong to one emotion.
 """
 
 GROUP = {
@@ -22,7 +22,7 @@ SHARED = {
     "low": ("Oh no.", "Oh dear.", "Please, no.", "Poor me.", "I feel so alone.", "Hold my hand.", "It's hopeless."),
 }
 
-# Phrases that only one emotion opens with: the part of the label that words tell within a group.
+# Phrases that only one emotion opens with, so that words tell a part of the label within a group.
 OWN = {
     "neutral": (),
     "joy": ("I'm so happy!", "I love it!", "Hooray!"),
@@ -33,7 +33,7 @@ OWN = {
     "fear": ("I'm so scared.", "My hands are shaking.", "I'm afraid."),
 }
 
-# Said with any emotion: where an utterance's words are to tell nothing.
+# Lines that fit any emotion, for utterances whose words must tell nothing.
 WEAK = (
     "Well, here we are.",
     "You heard about the {x}.",

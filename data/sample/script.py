@@ -1,4 +1,4 @@
-"""Writes the dialogues: who says what, how it is meant, and when. Pure and seeded; knows nothing of clips."""
+"""Writes the dialogues: speakers, texts, emotions and times. The result depends on the seed alone."""
 
 import itertools
 import random
@@ -26,10 +26,10 @@ LENGTHS = {
 }
 SENTIMENT = {"neutral": "neutral", "joy": "positive", "surprise": "positive"}  # every other emotion: negative
 
-LINES_A_GROUP = 6  # of each topic
-OWN_SHARE = 0.35  # utterances whose phrase belongs to their one emotion, so that words tell a little within a group
-BARE_SHARE = 0.1  # utterances without a phrase
-WEAK_SHARE = 0.02  # for each modality: utterances in which it tells nothing
+LINES_A_GROUP = 6  # lines that each topic has for each group
+OWN_SHARE = 0.35  # share of utterances whose phrase belongs to their one emotion
+BARE_SHARE = 0.1  # share of utterances without a phrase
+WEAK_SHARE = 0.02  # for each modality, the share of utterances in which it tells nothing
 SECONDS_A_FRAME = 0.08  # clips last a whole number of frames
 
 
@@ -37,9 +37,10 @@ SECONDS_A_FRAME = 0.08  # clips last a whole number of frames
 class Line:
     """One utterance.
 
-    dialogue, utterance: MELD's numbers; dialogues are numbered from 0 in each split.
-    start, seconds: when it begins in its episode and how long its clip lasts, in seconds.
-    weak: the modality whose cue is missing: text, audio, video, or empty for none.
+    dialogue, utterance: numbers as in MELD; in each split, dialogues are numbered from 0.
+    start: when the utterance begins in its episode, in seconds.
+    seconds: duration of the clip.
+    weak: the modality whose cue is missing (text, audio or video); empty for none.
     """
 
     split: str
@@ -76,10 +77,11 @@ def write(seed: int) -> list[Line]:
 
 
 def _deal(rng: random.Random, counts: dict[str, int], lengths: list[int]) -> list[list[str]]:
-    """Deals exactly `counts` emotions to dialogues of `lengths`, no more of a group to one than a topic has lines for.
+    """Deals exactly `counts` emotions to dialogues of `lengths`.
 
-    A dialogue opens with a neutral line if it has one; its good news comes before its bad or the other way round, so
-    that the talk has a direction, and neutral lines fall anywhere.
+    No dialogue gets more utterances of a group than a topic has lines for. A dialogue opens with a neutral utterance if
+    it has one. Its good news all comes before or all after its bad news, so that the talk has a direction. The other
+    neutral utterances lie anywhere.
     """
     deck = [emotion for emotion, count in counts.items() for _ in range(count)]
     while True:
@@ -107,7 +109,7 @@ def _dialogue(
     clock = rng.uniform(60, 1200)
     speaker = ""
     for utterance, emotion in enumerate(emotions):
-        # Everyone of the cast speaks once; after that anyone but the last speaker, now and then the same one again.
+        # First everyone of the cast speaks once. After that, the speaker usually changes from turn to turn.
         others = [name for name in cast if name != speaker]
         speaker = cast[utterance] if utterance < len(cast) else rng.choice([*others, *others, speaker])
         roll = rng.random()
@@ -131,7 +133,7 @@ def _dialogue(
 def _text(
     rng: random.Random, *, emotion: str, weak: bool, slots: dict, unused: dict, opened: set[str], said: set[str]
 ) -> str:
-    """A phrase that has not opened a line of the dialogue and a line of the topic not said in it; new to the corpus."""
+    """Joins a phrase and a line of the topic, both new to the dialogue, to a text that is new to the corpus."""
     group = GROUP[emotion]
     line = "" if weak else unused[group].pop()
     while True:
@@ -150,6 +152,6 @@ def _text(
 
 
 def _seconds(text: str, emotion: str) -> float:
-    """How long the clip lasts: decided here, so that the tables do not depend on the speech synthesiser's version."""
+    """Returns the duration of the clip. It follows from the text, so no table depends on a version of espeak-ng."""
     raw = 0.4 + len(text) / (12.5 if emotion == "sadness" else 17.0)
     return round(round(raw / SECONDS_A_FRAME) * SECONDS_A_FRAME, 2)

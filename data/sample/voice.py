@@ -1,6 +1,6 @@
-"""Speaks a line: espeak-ng with the prosody of the line's emotion, then shaping in numpy.
+"""Speaks a line by espeak-ng with the prosody of the line's emotion, and shapes the sound in numpy.
 
-Voices tell four groups apart: neutral or disgust | sadness | joy or anger | surprise or fear.
+A voice shows which of four groups the emotion belongs to: neutral or disgust, sadness, joy or anger, surprise or fear.
 """
 
 import io
@@ -30,10 +30,14 @@ VOICES = {
 class Prosody:
     """How a group of emotions speaks.
 
-    pitch: steps above the speaker's pitch at rest. spread: width of the melody, 100 is the synthesiser's own.
-    speed: words a minute. level: root mean square of the speech. tilt: share of the wave's own derivative mixed in
-    (bright, pressed) or, where negative, of its running mean (dull, soft). tremor: depth of a 6 Hz wobble in loudness.
-    breath: level of breath noise against the speech.
+    pitch: steps above the speaker's pitch at rest.
+    spread: width of the melody; 100 is the synthesiser's own.
+    speed: words a minute.
+    level: root mean square of the speech.
+    tilt: share of the wave's derivative that is mixed in, which sounds bright and pressed; if negative, the share of
+      its running mean, which sounds dull and soft.
+    tremor: depth of a variation of the loudness at 6 Hz.
+    breath: level of breath noise, relative to the speech.
     """
 
     pitch: float
@@ -55,12 +59,12 @@ PROSODY = {
     "surprise": Prosody(pitch=40, spread=120, speed=180, level=0.08, tilt=0.0, tremor=0.7, breath=0.25),
     "fear": Prosody(pitch=40, spread=120, speed=180, level=0.08, tilt=0.0, tremor=0.7, breath=0.25),
 }
-# What a clip whose voice is to tell nothing sounds like: half way between the groups.
+# The prosody of clips whose voice must tell nothing: half way between the groups.
 WEAK = Prosody(pitch=12, spread=100, speed=170, level=0.075, tilt=0.0, tremor=0.2, breath=0.06)
 
 
 def check() -> None:
-    """Ends the program with the cure where espeak-ng is not installed."""
+    """Ends the program if espeak-ng is not installed, and tells the user how to install it."""
     if not shutil.which("espeak-ng"):
         raise SystemExit(
             "espeak-ng not found: install it (Debian, Ubuntu: apt install espeak-ng; macOS: brew install espeak-ng)"
@@ -68,7 +72,10 @@ def check() -> None:
 
 
 def speak(text: str, *, speaker: str, emotion: str, weak: bool, seconds: float, rng: np.random.Generator) -> np.ndarray:
-    """Returns `[seconds * SAMPLE_RATE]` float32: the line, a little silence around it and a quiet room."""
+    """Returns `[seconds * SAMPLE_RATE]` float32: the line with a short pause around it, over faint room noise.
+
+    weak: the voice tells nothing about the emotion.
+    """
     prosody = WEAK if weak else PROSODY[emotion]
     voice, rest = VOICES[speaker]
     pitch = float(np.clip(rest + prosody.pitch + rng.normal(0, 3), 0, 99))
@@ -76,7 +83,7 @@ def speak(text: str, *, speaker: str, emotion: str, weak: bool, seconds: float, 
     speed = prosody.speed * rng.uniform(0.95, 1.05)
     room = round(seconds * SAMPLE_RATE)
     speech = _espeak(text, voice=voice, pitch=pitch, spread=spread, speed=speed)
-    while len(speech) > room - SAMPLE_RATE // 10:  # the table says how long a clip lasts: speak faster until it fits
+    while len(speech) > room - SAMPLE_RATE // 10:  # the table gives the duration, so speak faster until it fits
         speed *= 1.04
         speech = _espeak(text, voice=voice, pitch=pitch, spread=spread, speed=speed)
     speech = _shape(speech, prosody=prosody, level=prosody.level * 10 ** (rng.normal(0, 1) / 20), rng=rng)
@@ -87,12 +94,12 @@ def speak(text: str, *, speaker: str, emotion: str, weak: bool, seconds: float, 
 
 
 def _espeak(text: str, *, voice: str, pitch: float, spread: float, speed: float) -> np.ndarray:
-    """`[T]` float64 at `SAMPLE_RATE`, silence at both ends cut."""
+    """Returns the speech as `[T]` float64 at `SAMPLE_RATE`, without the silence at either end."""
     command = ["espeak-ng", "--stdout", "-m", "-z", "-v", voice, "-p", f"{pitch:.0f}", "-s", f"{speed:.0f}"]
     marked = f'<speak><prosody range="{spread:.0f}%">{text}</prosody></speak>'
     made = subprocess.run(command, input=marked.encode(), capture_output=True, check=True).stdout
     with wave.open(io.BytesIO(made)) as file:
-        rate, header = file.getframerate(), 44  # the length in a piped header is a dummy: read past it
+        rate, header = file.getframerate(), 44  # the length in the header of piped output is wrong, so it is not used
     speech = np.frombuffer(made[header:], "<i2").astype(np.float64) / 2**15
     times = np.arange(int(len(speech) * SAMPLE_RATE / rate)) * (rate / SAMPLE_RATE)
     speech = np.interp(times, np.arange(len(speech)), speech)
@@ -101,7 +108,7 @@ def _espeak(text: str, *, voice: str, pitch: float, spread: float, speed: float)
 
 
 def _shape(speech: np.ndarray, *, prosody: Prosody, level: float, rng: np.random.Generator) -> np.ndarray:
-    """Spectral tilt, breath, tremor and loudness."""
+    """Applies spectral tilt, breath, tremor and loudness."""
     if prosody.tilt > 0:
         shaped = (1 - prosody.tilt) * speech + prosody.tilt * 3 * np.diff(speech, prepend=0.0)
     else:

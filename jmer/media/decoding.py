@@ -1,4 +1,4 @@
-"""Clips in, 16 kHz mono waveform and RGB frames out (PyAV, which brings its own FFmpeg)."""
+"""Decodes clips to a 16 kHz mono waveform and RGB frames. PyAV does the work and brings its own FFmpeg."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -11,19 +11,20 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
+from jaxtyping import Float32, UInt8
 
 from jmer.base.types import SAMPLE_RATE, Media
 
 
 class MediaError(Exception):
-    """A clip that cannot be used. The message is the reason, a short phrase without the file's name."""
+    """The clip cannot be used. The message is a short phrase that gives the reason, without the file's name."""
 
 
 class MiscutError(MediaError):
-    """A clip that can be read and is longer than the utterance it should be can last."""
+    """The clip can be read, but lasts longer than its utterance can."""
 
 
-# ---- what kind of file -----------------------------------------------------------------------------------------------
+# ---- the kind of a file ----------------------------------------------------------------------------------------------
 
 _MAGIC = (
     b"\x1a\x45\xdf\xa3",  # Matroska, WebM
@@ -40,13 +41,16 @@ _MAGIC = (
     b"wvpk",
 )
 _BOXES = (b"ftyp", b"moov", b"mdat", b"moof", b"styp", b"wide", b"free", b"skip")  # MP4, QuickTime
-_PICTURE_BRANDS = (b"heic", b"heix", b"avif", b"mif1")  # the same boxes, but a photograph
+_PICTURE_BRANDS = (b"heic", b"heix", b"avif", b"mif1")  # photographs, which have the same boxes
 _PROBED = 1 << 20  # bytes
-_OPTIONS = {"protocol_whitelist": "file"}  # a playlist in a clip's place must not make us fetch from the network
+_OPTIONS = {"protocol_whitelist": "file"}  # a clip that is really a playlist must not make jmer read from the network
 
 
 def is_media(path: Path) -> bool:
-    """Whether the content, whatever the name, is of a video or audio format. Damaged files count, pictures do not."""
+    """Returns whether the content of a file has a video or audio format. Its name does not matter.
+
+    A damaged clip counts as media. A picture does not.
+    """
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -60,7 +64,7 @@ def is_media(path: Path) -> bool:
 
 
 def _decodes(head: bytes) -> bool:
-    """Whether FFmpeg, which here sees no file name, gets a frame: for raw MP3, AAC and whatever else it knows."""
+    """Returns whether FFmpeg can decode a frame, as from raw MP3 or AAC. FFmpeg is not given a file name here."""
     try:
         with av.open(io.BytesIO(head), mode="r", options=_OPTIONS) as container:
             if _is_picture(container):
@@ -71,14 +75,15 @@ def _decodes(head: bytes) -> bool:
 
 
 def _is_picture(container: InputContainer) -> bool:
+    """Returns whether FFmpeg reads the file as a picture, or as text art."""
     return container.format.name.endswith("_pipe") or container.format.name in ("image2", "tty", "gif", "apng")
 
 
 def _is_sound_only(container: InputContainer) -> bool:
-    """Whether files of this kind hold no video by nature; a video file that lacks its video track is another matter."""
+    """Returns whether the format is for sound alone, so that a missing video track is no damage."""
     name, brand = container.format.name, container.metadata.get("major_brand", "").strip()
     suffix = Path(container.name).suffix.lower()
-    if name.startswith(("mov", "matroska", "ogg", "asf")):  # both kinds come in these
+    if name.startswith(("mov", "matroska", "ogg", "asf")):  # containers for both video and sound
         return brand in ("M4A", "M4B") or suffix in (".m4a", ".m4b", ".mka", ".ogg", ".oga", ".opus", ".spx", ".wma")
     return name in ("wav", "w64", "flac", "mp3", "aac", "ac3", "aiff", "caf", "au", "amr", "wv")
 
@@ -87,7 +92,9 @@ def _is_sound_only(container: InputContainer) -> bool:
 
 
 def seconds(path: Path) -> float:
-    """Duration by the file's header, or by its packets where that has none; nothing is decoded.
+    """Returns the duration of a clip, by the file's header, or by its packets if the header has none.
+
+    Nothing is decoded.
 
     Raises:
       MediaError: the file cannot be read.
@@ -99,16 +106,18 @@ def seconds(path: Path) -> float:
 def decode(path: Path, *, frames: int | Callable[[float], int], max_seconds: float | None = None) -> Media:
     """Decodes a clip.
 
-    frames: how many to take, evenly spaced over the video track, each from the middle of its share of the time. Exactly
-      so many come back: a clip with fewer repeats some. 0 leaves the video track alone. A function is given the seconds
-      of the video track.
+    Only the frames asked for are held in memory.
+
+    frames: the number of frames to return, or a function that gives it for the seconds of the video track. The video
+      track is divided into that many parts of equal length, and the frame on show in the middle of each is taken. A
+      clip with fewer frames repeats some. With 0 the video track is not decoded.
     max_seconds: a longer clip is refused before anything is decoded.
 
-    No more than the frames asked for are ever held. `Media.damage` says what was lost.
+    Returns: the decoded clip. Its `damage` names what could not be decoded.
 
     Raises:
       MiscutError: the clip is longer than `max_seconds`.
-      MediaError: the file cannot be read, or nothing of it can be decoded.
+      MediaError: the file cannot be read, or nothing in it can be decoded.
     """
     limit = float("inf") if max_seconds is None else max_seconds
     with _open(path) as container:
@@ -121,7 +130,7 @@ def decode(path: Path, *, frames: int | Callable[[float], int], max_seconds: flo
     count = frames(scan.video_end - scan.video_start) if callable(frames) else frames
     picker = _FramePicker(count=count, scan=scan)
     bad_packets = bad_frames = 0
-    with _open(path) as container:  # once more from the start; not every format can seek
+    with _open(path) as container:  # opened again, since not every format can seek back to the start
         sound_only = _is_sound_only(container)
         streams = [stream for stream in _streams(container) if count or stream.type == "audio"]
         kinds = [stream.type for stream in streams]
@@ -164,12 +173,12 @@ def decode(path: Path, *, frames: int | Callable[[float], int], max_seconds: flo
     )
 
 
-# Formats whose header gives the true duration; the others' is an estimate from the bit rate.
+# Formats whose header gives the true duration. Other headers give an estimate from the bit rate.
 _EXACT_HEADERS = ("mov", "matroska", "wav", "flac", "avi")
 
 
 def _open(path: Path) -> InputContainer:
-    """Raises MediaError unless the file has a video or audio stream that can be decoded."""
+    """Opens a clip. Raises MediaError unless the file has a video or audio stream that can be decoded."""
     try:
         container = av.open(f"file:{path}", mode="r", options=_OPTIONS)
     except FFmpegError as error:
@@ -181,42 +190,50 @@ def _open(path: Path) -> InputContainer:
 
 
 def _streams(container: InputContainer) -> list[av.AudioStream | av.VideoStream]:
-    """The first decodable stream of each kind; a cover picture is no video."""
+    """Returns the first decodable stream of each kind. A cover picture does not count as video."""
     chosen: list[av.AudioStream | av.VideoStream] = []
     for candidates in (container.streams.video, container.streams.audio):
         for stream in candidates:
             if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic:
-                stream.codec_context.thread_count = 1  # clips are decoded side by side, in processes
+                stream.codec_context.thread_count = 1  # several processes decode clips at the same time
                 chosen.append(stream)
                 break
     return chosen
 
 
 def _packets(container: InputContainer, streams: list[av.AudioStream | av.VideoStream]) -> Iterator[av.Packet]:
-    """Raises MediaError where a file is too damaged to be read to its end."""
+    """Yields the packets of the streams. Raises MediaError if the file is too damaged to be read to its end."""
     try:
         yield from container.demux(*streams) if streams else ()
     except FFmpegError as error:
         raise MediaError(f"cannot be read to its end: {error.strerror}") from error
-    except IndexError as error:  # PyAV's answer to a stream that only the damage made up
+    except IndexError as error:  # PyAV raises it for a packet of a stream that the header does not have
         raise MediaError("cannot be read to its end: holds more streams than its header says") from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Scan:
-    """Times in seconds, by the packets: what is really there, whatever the header says."""
+    """Times in seconds, measured on the packets, since a header may be wrong.
+
+    seconds: duration of the clip.
+    promised: duration by the header; 0 if the header only estimates it.
+    start: when the first track starts.
+    audio_seconds: duration of the audio track.
+    video_start, video_end: when the video track starts and ends.
+    video_rate: frames a second, by the header.
+    """
 
     seconds: float
-    promised: float  # by the header; 0 where that only estimates
-    start: float  # of the track that starts first
+    promised: float
+    start: float
     audio_seconds: float
     video_start: float
     video_end: float
-    video_rate: float  # frames a second
+    video_rate: float
 
 
 def _scan(container: InputContainer, streams: list, *, limit: float = float("inf")) -> _Scan:
-    """Goes through the packets without decoding them, no further than `limit` seconds."""
+    """Reads the packets without decoding them, and stops once a track is longer than `limit` seconds."""
     first: dict[str, float] = {}
     last: dict[str, float] = {}
     video_packets = 0
@@ -244,9 +261,9 @@ def _scan(container: InputContainer, streams: list, *, limit: float = float("inf
 
 
 class _Sound:
-    """Gathers an audio track as 16 kHz mono.
+    """Collects an audio track as 16 kHz mono.
 
-    start: when its first sample is heard, in seconds by the file's clock; None where the file does not say.
+    start: the time of the first sample, in seconds on the file's clock; None if the file does not give it.
     """
 
     def __init__(self) -> None:
@@ -259,16 +276,16 @@ class _Sound:
         setup = (frame.format.name, frame.layout.name, frame.sample_rate)
         if not self._setup:
             self.start = frame.time
-        if setup != self._setup:  # a track may change on the way
+        if setup != self._setup:  # the format may change within a track
             self._flush()
-            # As integers, since to floats FFmpeg adds channels up without scaling: stereo would come out 1.4 times
-            # as loud as mono and clip.
+            # The format is integer, because for floats FFmpeg adds the channels without scaling. Stereo would then
+            # be 1.4 times as loud as mono, and clip.
             self._resampler = av.AudioResampler(format="s32", layout="mono", rate=SAMPLE_RATE)
             self._setup = setup
         self._resample(frame)
 
-    def wave(self) -> np.ndarray | None:
-        """`[T]` float32 in [-1, 1]; None where there was no sound."""
+    def wave(self) -> Float32[np.ndarray, " T"] | None:
+        """Returns the track with values in [-1, 1]; None if there was no sound."""
         self._flush()
         return np.concatenate(self._chunks) if self._chunks else None
 
@@ -285,9 +302,9 @@ class _Sound:
 
 
 class _FramePicker:
-    """Keeps, of the frames that pass by, those on show at `count` evenly spaced times.
+    """Is shown every frame of a video track, and keeps the frames on show at `count` evenly spaced times.
 
-    times: when each of them appeared, in seconds by the file's clock.
+    times: when each kept frame appeared, in seconds on the file's clock.
     """
 
     def __init__(self, *, count: int, scan: _Scan) -> None:
@@ -305,24 +322,27 @@ class _FramePicker:
         if time is None:  # a format without timestamps
             time = self._scan.video_start + self._passed / self._scan.video_rate
         self._passed += 1
-        self._pick(before=time - 1e-4)  # a frame that appears just at a wanted time, but for rounding, is the one
+        self._pick(before=time - 1e-4)  # a frame that appears at a wanted time, up to rounding, is taken for that time
         self._latest, self._latest_time = frame, time
 
-    def frames(self) -> np.ndarray | None:
-        """`[count, height, width, 3]` uint8 RGB; None where no frame came."""
+    def frames(self) -> UInt8[np.ndarray, "F height width 3"] | None:
+        """Returns `count` RGB frames; None if the track had none."""
         self._pick(before=np.inf)
         return np.stack(self._picked) if self._picked else None
 
     def _pick(self, *, before: float) -> None:
-        """Takes the latest frame for the times up to `before`, when the next one appears."""
+        """Keeps the latest frame once for every wanted time before `before`, when the next frame appears."""
         due = sum(time < before for time in self._wanted[len(self._picked) :])
         if self._latest is not None and due:
             self._picked += [self._rgb(self._latest)] * due
             self.times += [self._latest_time] * due
 
-    def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        pixels = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))  # phones film on their side
-        if self._picked and pixels.shape != self._picked[0].shape:  # a track may change on the way
+    def _rgb(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "height width 3"]:
+        """Converts a frame to RGB, upright and in the size of the first frame that was kept."""
+        pixels = np.rot90(
+            frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)
+        )  # phones store pictures sideways
+        if self._picked and pixels.shape != self._picked[0].shape:  # the size may change within a track
             height, width = self._picked[0].shape[:2]
             pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
         return pixels

@@ -1,4 +1,4 @@
-"""The embedded sample corpus: its tables, its clips, and that its generator still makes them."""
+"""Tests the sample corpus: its tables, its clips, and that its generator still makes them."""
 
 import csv
 import importlib
@@ -49,7 +49,7 @@ def rows(folder: Path) -> Rows:
 
 @pytest.fixture(scope="module")
 def clips(folder: Path, rows: Rows) -> dict[Path, dict[str, str]]:
-    """The row of every clip that should be there."""
+    """Returns the row of every clip that must exist."""
     return {
         folder / CLIP_FOLDERS[split] / f"dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}.mp4": row
         for split, table in rows.items()
@@ -59,7 +59,7 @@ def clips(folder: Path, rows: Rows) -> dict[Path, dict[str, str]]:
 
 @pytest.fixture
 def generator(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The generator's modules, which are no package: imported from their folder, and forgotten after the test."""
+    """Imports the generator's modules from their folder, which is no package, and forgets them after the test."""
     monkeypatch.syspath_prepend(str(folder))
     for name in MODULES:
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -173,7 +173,7 @@ def test_generator_reproduces_a_clip(generator: dict[str, Any], folder: Path, tm
     line = generator["script"].write(generate.SEED)[2]
     made, kept = generate.clip_path(tmp_path, line), generate.clip_path(folder, line)
     generate.write_clip(made, line)
-    # Other versions of espeak-ng or of the encoders may give other bytes, but the same face and speech as loud.
+    # Other versions of espeak-ng or of the encoders may give other bytes, but the same face and equally loud speech.
     (frames, wave), (frames_kept, wave_kept) = decode(made), decode(kept)
     assert frames.shape == frames_kept.shape
     assert np.abs(frames.astype(float) - frames_kept).mean() < 3

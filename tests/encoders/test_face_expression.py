@@ -1,4 +1,4 @@
-"""The face-expression network against face-api's own, and on a real face."""
+"""Compares the face-expression network with face-api's own, and tries it on a real face."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from jmer.encoders import face_expression as fe
 
 
 def formula_image(k: int, cell: int) -> np.ndarray:
-    """The image of tests/fixtures/make_face_expression.mjs: `[112, 112, 3]` uint8."""
+    """Returns the image that tests/fixtures/make_face_expression.mjs draws, `[112, 112, 3]` uint8."""
     i, j, c = np.indices((112 // cell + 1, 112 // cell + 1, 3))
     grid = np.minimum(255, (131 * i + 241 * j + 557 * c + 1013 * k + 7) ** 3 % 257)
     y, x = np.indices((112, 112))

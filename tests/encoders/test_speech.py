@@ -1,4 +1,4 @@
-"""Speech encoders against Hugging Face's PyTorch ones (fixtures), and what padding and other lengths do to them."""
+"""Compares speech encoders with Hugging Face's PyTorch ones (fixtures), in padded batches and at other lengths too."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ WAVES = [FIXTURES[f"wave/{i}"] for i in range(3)]
 
 
 def write(case: str, folder: Path, *, prefix: str = "") -> Path:
-    """The model as it is published."""
+    """Writes a model of the fixtures as it would be published."""
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(str(FIXTURES[f"{case}/config"]))
     start = f"{case}/weight/"
@@ -71,7 +71,7 @@ def test_whisper_equals_pytorch_at_full_length_and_masks_when_shorter(tmp_path: 
 
 
 def run(encoder: SpeechEncoder, inputs: list[np.ndarray], layers: tuple[int, ...], *, fill: float = 0) -> list:
-    """Without the rounding of lengths, which go beyond what the tiny Whisper has positions for."""
+    """Runs the encoder without padding lengths to full steps, for which the tiny Whisper has too few positions."""
     lengths = np.array([len(x) for x in inputs])
     padded = np.full((len(inputs), lengths.max(), *inputs[0].shape[1:]), fill, np.float32)
     for row, x in zip(padded, inputs, strict=True):

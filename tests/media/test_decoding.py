@@ -16,13 +16,13 @@ GIF = bytes.fromhex("47494638396101000100800000ff0000ffffff21f90401000000002c000
 
 
 def pitch(wave: np.ndarray) -> float:
-    """The strongest frequency, in Hz."""
+    """Returns the strongest frequency, in Hz."""
     spectrum = np.abs(np.fft.rfft(wave * np.hanning(len(wave))))
     return float(np.argmax(spectrum)) * SAMPLE_RATE / len(wave)
 
 
 def peak(wave: np.ndarray) -> float:
-    """Of a sine, away from the ends."""
+    """Returns the amplitude of a sine, measured away from its ends."""
     return float(np.sqrt(2) * wave[1600:-1600].std())
 
 
@@ -162,7 +162,7 @@ def test_tracks_that_are_absent(tmp_path: Path):
     assert silent.wave is None
     assert silent.frames is not None
     assert blind.frames is m4a.frames is mp3.frames is None
-    # An mp4 that lacks its video track is damaged goods; an audio file never had one.
+    # An mp4 without a video track lacks something; an audio file does not.
     assert [clip.sound_only for clip in (silent, blind, m4a, mp3)] == [False, False, True, True]
     assert {clip.damage for clip in (silent, blind, m4a, mp3)} == {""}
 
@@ -229,7 +229,7 @@ def test_truncated(tmp_path: Path):
 
 
 def overwrite(path: Path, *, every: int) -> Path:
-    """Puts noise into the file's middle, 100 bytes at a time."""
+    """Writes noise into the middle of the file, 100 bytes at a time."""
     content = bytearray(path.read_bytes())
     for start in range(len(content) // 3, len(content) // 3 * 2, every):
         content[start : start + 100] = np.random.default_rng(start).bytes(100)
@@ -262,9 +262,9 @@ def test_a_miscut_clip_is_not_decoded(tmp_path: Path):
     with pytest.raises(
         decoding.MiscutError, match=r"mis-cut clip: lasts 70\.0 s where the utterance lasts at most 14\.0 s"
     ):
-        decoding.decode(path, frames=4, max_seconds=14)
+        decoding.decode(path, frames=4, max_seconds=14.0)
     assert decoding.decode(path, frames=4).seconds == pytest.approx(70), "where nothing limits it, any length will do"
-    assert decoding.decode(path, frames=4, max_seconds=80).seconds == pytest.approx(70)
+    assert decoding.decode(path, frames=4, max_seconds=80.0).seconds == pytest.approx(70)
 
 
 def test_is_media_judges_by_content(tmp_path: Path):
@@ -327,7 +327,7 @@ def test_real_clips(shared: Path):
     assert acted.frames.shape == (16, 720, 1280, 3)
     assert acted.wave is not None
     assert (acted.damage, acted.seconds) == ("", pytest.approx(3.3, abs=0.05))
-    # Shot before a white wall, a face with skin in the middle: red above blue.
+    # The clip shows a face before a white wall, so the middle is skin, with more red than blue.
     assert acted.frames[:, 5, 5].min() > 200
     assert acted.frames[8, 330, 640, 0] > acted.frames[8, 330, 640, 2] + 20
 
@@ -349,7 +349,7 @@ def test_real_clips(shared: Path):
 def test_frames_are_timed_by_the_sound(
     tmp_path: Path, name: str, video_codec: str, audio_codec: str, rate: int, video_delay: float, audio_delay: float
 ):
-    """A flash and a bang at the same moment, whenever the tracks start."""
+    """A flash and a bang stay at the same moment, whenever the two tracks start."""
     moment, length = 2.0, 0.02
     bang = np.zeros(round((3 - audio_delay) * rate), np.float32)
     start = round((moment - audio_delay) * rate)
@@ -373,7 +373,7 @@ def test_frames_are_timed_by_the_sound(
     assert (got.frame_times.shape, got.frame_times.dtype) == ((37,), np.float64)
     flash = got.frame_times[np.argmax(middle_colours(got.frames)[:, 0] > 125)]
     heard = np.argmax(np.abs(got.wave) > 0.3) / SAMPLE_RATE
-    # The first bright frame that was picked is the first there is, or the one 0.04 s later.
+    # The first bright frame that was kept is the first of the clip, or the one 0.04 s later.
     assert min(abs(flash - heard), abs(flash - 0.04 - heard)) < 0.01
     assert got.frame_times[0] == pytest.approx(video_delay - audio_delay, abs=0.08)
 
@@ -383,7 +383,7 @@ def test_frames_are_timed_when_they_appear(tmp_path: Path):
     few = decoding.decode(write_clip(tmp_path / "b.mp4", colours=[RED, BLUE]), frames=4)
     sound = decoding.decode(write_wav(tmp_path / "a.wav", np.zeros(8_000), rate=8_000), frames=4)
 
-    # The middles of the quarters of 2 s are 0.25, 0.75, ...: what is on show then has been since 0.2, 0.6, ...
+    # The middles of the quarters of 2 s are 0.25, 0.75, ...; the frames on show then appeared at 0.2, 0.6, ...
     assert silent.frame_times == pytest.approx([0.2, 0.6, 1.2, 1.6])
     assert few.frame_times == pytest.approx([0, 0, 0.04, 0.04])
     assert sound.frame_times is None

@@ -1,4 +1,4 @@
-"""What numba compiles of librosa, and the lock under which it does."""
+"""Tests the cache of the functions that numba compiles for librosa, and the lock on it."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from numba.core import config
 from jmer.base.errors import UserError
 from jmer.media import sound
 
-# What is compiled, or read from the cache, once `compiled_librosa()` has returned.
+# Prints the functions that are compiled, or read from the cache, after `compiled_librosa()` has returned.
 LATE = """
 import numpy as np
 from numba.core.caching import Cache

@@ -1,6 +1,7 @@
-"""Frames in, faces out: where they are, and crops of them.
+"""Finds the faces in frames, and crops them.
 
-The detector that is always there is OpenCV's Haar cascade: old, but shipped with OpenCV, quick and always the same.
+The built-in detector is OpenCV's Haar cascade. The method is old, but it comes with OpenCV, is fast, and gives the same
+result everywhere.
 """
 
 from collections.abc import Callable
@@ -10,14 +11,16 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from jaxtyping import Bool, Float, Float64, Real, UInt8
 
-# Longest side of the picture that is searched, in pixels; scale step; least number of neighbouring hits. The second
-# search is for clips where the first finds no face at all: it finds faces down to 1/25 of the width, 1/16 being the
-# first one's limit, but takes three times as long.
+# For each search: the longest side of the picture that is searched, in pixels; the scale step; the least number of
+# neighbouring hits. The second search is made in clips where the first finds no face. It finds faces down to 1/25 of
+# the width, the first one down to 1/16, and takes three times as long.
 SEARCHES = ((320, 1.1, 7), (640, 1.2, 5))
 
-# Where the eyes, the tip of the nose and the corners of the mouth of a face that looks at the camera are in a square
-# of side 1, left in the picture first. ArcFace's: of 112 pixels, it is what recognition networks are trained on.
+# The places of the eyes, the tip of the nose and the corners of the mouth in a square of side 1, for a face that looks
+# at the camera. Of each pair the left one in the picture comes first. The values are ArcFace's, given for 112 pixels,
+# on which recognition networks are trained.
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 ) / np.float64(112)
@@ -26,20 +29,22 @@ TEMPLATE = np.array(
 class Faces(NamedTuple):
     """The faces of one frame, in its pixels.
 
-    boxes: `[K, 4]` float64: left, top, width, height.
-    landmarks: `[K, 5, 2]` float64, x and y of the points of `TEMPLATE`; None from a detector that gives none.
+    boxes: left, top, width and height of each face.
+    landmarks: x and y of the points of `TEMPLATE` for each face; None if the detector does not find them.
     """
 
-    boxes: np.ndarray
-    landmarks: np.ndarray | None = None
+    boxes: Float64[np.ndarray, "faces 4"]
+    landmarks: Float64[np.ndarray, "faces 5 2"] | None = None
 
 
-# Frames of one clip, `[F, height, width, 3]` uint8 RGB -> the faces of each.
-Detector = Callable[[np.ndarray], list[Faces]]
+Frames = UInt8[np.ndarray, "F height width 3"]  # RGB
+
+# Frames of one clip -> the faces of each.
+Detector = Callable[[Frames], list[Faces]]
 
 
-def haar(frames: np.ndarray) -> list[Faces]:
-    """The detector that needs no model file."""
+def haar(frames: Frames) -> list[Faces]:
+    """Finds faces by the built-in detector, which needs no model file."""
     boxes: list[np.ndarray] = []
     for side, step, neighbours in SEARCHES:
         boxes = [_detect(frame, side=side, step=step, neighbours=neighbours) for frame in frames]
@@ -49,17 +54,14 @@ def haar(frames: np.ndarray) -> list[Faces]:
 
 
 def face_crops(
-    frames: np.ndarray, *, size: int = 112, margin: float = 0.1, align: bool = False, detect: Detector = haar
-) -> tuple[np.ndarray, np.ndarray]:
-    """Crops the main face of each frame: of several, the one that is large and stays in place over the frames.
+    frames: Frames, *, size: int = 112, margin: float = 0.1, align: bool = False, detect: Detector = haar
+) -> tuple[UInt8[np.ndarray, "found {size} {size} 3"], Bool[np.ndarray, " F"]]:
+    """Crops the main face of each frame. Of several faces, the main one is large and stays in place over the frames.
 
-    frames: `[F, height, width, 3]` uint8 RGB.
     size, margin: see `crop`.
-    align: give `aligned_crop`s instead; the detector must give landmarks.
+    align: crop by `aligned_crop` instead; the detector must find landmarks.
 
-    Returns:
-      crops: `[K, size, size, 3]` uint8 RGB, for each frame with a face, in order.
-      found: `[F]` bool; K are True.
+    Returns: a crop of each frame with a face, in order, and a mask of the frames with a face.
     """
     seen = detect(frames)
     main = _steadiest([faces.boxes for faces in seen])
@@ -77,13 +79,20 @@ def face_crops(
     return np.stack(crops) if crops else np.zeros((0, size, size, 3), np.uint8), found
 
 
-def crop(frame: np.ndarray, box: np.ndarray, *, size: int = 112, margin: float = 0.1) -> np.ndarray:
-    """The square around a box, as `[size, size, 3]` uint8 RGB.
+def crop(
+    frame: UInt8[np.ndarray, "height width 3"],
+    box: Real[np.ndarray, " 4"],
+    *,
+    size: int = 112,
+    margin: float = 0.1,
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """Cuts out the square around a box and scales it.
 
-    box: `[4]`.
+    The pixels at the border of the picture are repeated where the square extends beyond the border.
+
+    box: left, top, width and height in pixels.
     size: side of the crop in pixels.
-    margin: how much to take in beyond the box's longer side, on each side, in parts of it; beyond the border of the
-      picture its last pixels are repeated.
+    margin: the square extends beyond the longer side of the box by this share of it, at either end.
     """
     centre_x, centre_y = box[0] + box[2] / 2, box[1] + box[3] / 2
     side = max(1, round(max(box[2], box[3]) * (1 + 2 * margin)))
@@ -94,20 +103,22 @@ def crop(frame: np.ndarray, box: np.ndarray, *, size: int = 112, margin: float =
     return cv2.resize(frame[rows[:, None], columns], (size, size), interpolation=interpolation)
 
 
-def aligned_crop(frame: np.ndarray, landmarks: np.ndarray, *, size: int = 112) -> np.ndarray:
-    """Turns, scales and shifts a face so that its landmarks come to lie on `TEMPLATE`, as recognition networks want it.
+def aligned_crop(
+    frame: UInt8[np.ndarray, "height width 3"], landmarks: Float[np.ndarray, "5 2"], *, size: int = 112
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """Rotates, scales and shifts a face so that its landmarks lie on `TEMPLATE`, as recognition networks expect.
 
-    With `size` 112 it is what `cv2.FaceRecognizerSF.alignCrop` gives.
-
-    landmarks: `[5, 2]`. Returns `[size, size, 3]` uint8 RGB; black where the picture ends.
+    The crop is black beyond the border of the picture. With `size` 112 it equals `cv2.FaceRecognizerSF.alignCrop`.
     """
     return cv2.warpAffine(frame, similarity(landmarks, TEMPLATE * size), (size, size), flags=cv2.INTER_LINEAR)
 
 
-def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The turn, scaling and shift that brings points `[K, 2]` nearest to others, in least squares, as `[2, 3]`.
+def similarity(
+    source: Float[np.ndarray, "points 2"], target: Float[np.ndarray, "points 2"]
+) -> Float64[np.ndarray, "2 3"]:
+    """Returns the rotation, scaling and shift that maps `source` to `target` with the least squared error.
 
-    Umeyama 1991, in complex numbers: target = a source + b.
+    The solution is Umeyama's (1991), written in complex numbers: target = a source + b.
     """
     z, w = (points[:, 0] + 1j * points[:, 1] for points in (source, target))
     a = np.vdot(z - z.mean(), w - w.mean()) / np.vdot(z - z.mean(), z - z.mean()).real
@@ -115,8 +126,8 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
-def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes `[A, 4]` and `[B, 4]`, as `[A, B]`."""
+def overlap(a: Float[np.ndarray, "faces 4"], b: Float[np.ndarray, "others 4"]) -> Float[np.ndarray, "faces others"]:
+    """Returns the intersection over union of each pair of boxes, in [0, 1]."""
     a, b = a[:, None], b[None]
     start = np.maximum(a[..., :2], b[..., :2])
     end = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:])
@@ -126,16 +137,19 @@ def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 @cache
 def _cascade() -> cv2.CascadeClassifier:
-    """One a process. Of OpenCV's frontal cascades alt2 was the quickest and the only one without a false alarm."""
+    """Loads the cascade once in each process.
+
+    Of OpenCV's cascades for frontal faces, alt2 was the fastest, and the only one without a false alarm.
+    """
     path = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml"
     cascade = cv2.CascadeClassifier(str(path))
     if cascade.empty():
-        raise RuntimeError(f"{path}: OpenCV cannot load it; opencv-python >=4.14,<5 brings it")
+        raise RuntimeError(f"{path}: OpenCV cannot load this file; opencv-python >=4.14,<5 brings it")
     return cascade
 
 
-def _detect(frame: np.ndarray, *, side: int, step: float, neighbours: int) -> np.ndarray:
-    """`[K, 4]` float boxes (left, top, width, height) in pixels of the frame."""
+def _detect(frame: np.ndarray, *, side: int, step: float, neighbours: int) -> Float64[np.ndarray, "faces 4"]:
+    """Makes one search of `SEARCHES` and returns the boxes in pixels of the frame."""
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     scale = min(1.0, side / max(grey.shape))
     if scale < 1:
@@ -145,7 +159,10 @@ def _detect(frame: np.ndarray, *, side: int, step: float, neighbours: int) -> np
 
 
 def _steadiest(boxes: list[np.ndarray]) -> np.ndarray | None:
-    """The box with the largest area times support: the sum over frames of its overlap with a box there."""
+    """Returns the box with the largest product of area and support; None if there is no box.
+
+    The support of a box is the sum over all frames of its largest overlap with a box of that frame.
+    """
     found = [candidates for candidates in boxes if len(candidates)]
     if not found:
         return None
@@ -155,7 +172,7 @@ def _steadiest(boxes: list[np.ndarray]) -> np.ndarray | None:
 
 
 def _nearest(candidates: np.ndarray, main: np.ndarray | None) -> int:
-    """Which of them overlaps the main face most; where none does, as after a cut, the largest."""
+    """Returns which box overlaps the main face most. If none does, as after a cut, it is the largest box."""
     area = candidates[:, 2] * candidates[:, 3]
     shared = np.zeros(len(candidates)) if main is None else overlap(candidates, main[None])[:, 0]
     return int(np.argmax(shared if shared.any() else area))

@@ -1,6 +1,7 @@
-"""Faces by networks from ONNX files, through OpenCV's DNN: the YuNet detector and any network of face embeddings.
+"""Runs networks from ONNX files in OpenCV's DNN module: the YuNet detector, and any network of face embeddings.
 
-jmer brings no such file. `video.detector` and `video.model` in the messages are the fields a user names them in.
+jmer does not ship such files. Users name theirs in the config fields `video.detector` and `video.model`, which the
+messages mention.
 """
 
 import contextlib
@@ -12,17 +13,20 @@ from typing import Literal
 
 import cv2
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 from jmer.base import files
 from jmer.base.errors import UserError
-from jmer.media.vision.faces import Faces
+from jmer.media.vision.faces import Faces, Frames
 
 
 def file_sha256(path: str, *, field: str) -> str:
-    """Hash of a model file, in hexadecimal.
+    """Returns the hash of a model file, in hexadecimal.
+
+    field: the config field that names the file, for the message.
 
     Raises:
-      UserError: there is no such file, or it cannot be read.
+      UserError: the file does not exist or cannot be read.
     """
     try:
         return files.sha256(Path(path))
@@ -32,16 +36,17 @@ def file_sha256(path: str, *, field: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class YuNet:
-    """A `faces.Detector` with landmarks (Wu et al. 2023; face_detection_yunet_*.onnx of OpenCV's model zoo).
+    """A `faces.Detector` with landmarks (Wu et al. 2023; face_detection_yunet_*.onnx in OpenCV's model zoo).
 
-    It can be pickled; the network is loaded once a process, when it is first called.
+    The detector can be pickled. Each process loads the network once, at the first call.
 
     model: path of the ONNX file.
-    sha256: what the file's hash must be; empty for any.
-    side: larger pictures are shrunk to have this longest side, in pixels; the network finds faces of 10 to 300 pixels.
-    least_score: of what counts as a face, in [0, 1]; OpenCV's default.
+    sha256: the hash that the file must have; empty for any.
+    side: pictures whose longest side exceeds this are scaled down to it, in pixels. The network finds faces of 10 to
+      300 pixels.
+    least_score: the least score of a face, in [0, 1]. The default is OpenCV's.
 
-    Raises, when called, UserError: the file is missing, of another hash, not ONNX, or another network.
+    Raises UserError, when called: the file is missing, has another hash, is not ONNX, or holds another network.
     """
 
     model: str
@@ -49,8 +54,8 @@ class YuNet:
     side: int = 640
     least_score: float = 0.9
 
-    def __call__(self, frames: np.ndarray) -> list[Faces]:
-        """frames: `[F, height, width, 3]` uint8 RGB."""
+    def __call__(self, frames: Frames) -> list[Faces]:
+        """Finds the faces of each frame."""
         detector = _yunet(self.model, self.sha256, self.least_score)
         return [self._find(detector, frame) for frame in frames]
 
@@ -58,7 +63,7 @@ class YuNet:
         height, width = frame.shape[:2]
         scale = min(1.0, self.side / max(height, width))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        picture = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)  # the order it was trained on
+        picture = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)  # the order of channels that YuNet was trained on
         if scale < 1:
             picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         detector.setInputSize(size)
@@ -70,23 +75,27 @@ class YuNet:
 
 @dataclass(frozen=True, kw_only=True)
 class FaceNet:
-    """Face crops -> vectors by any network with one picture as input: VGGFace, ArcFace, SFace, FaceNet, ...
+    """A network from face crops to vectors. Any with one picture as input will do: VGGFace, ArcFace, SFace, FaceNet.
 
-    It can be pickled; the network is loaded once a process, when it is first needed.
+    The object can be pickled. Each process loads the network once, at the first call.
 
     model: path of the ONNX file.
-    sha256: what the file's hash must be; empty for any.
-    size: side in pixels of the square the network takes.
-    order: of the channels the network was trained on. jmer's pictures are RGB; for `bgr` they are turned round.
-    mean, scale: the network is given (pixel - mean) * scale with pixels from 0 to 255; one number, or one a channel, in
-      the network's order.
-    layout: axes of the network's input after the first; `hwc` for those that come from TensorFlow.
-    output: name of the output to take; empty for the last.
+    sha256: the hash that the file must have; empty for any.
+    size: side in pixels of the square that the network takes.
+    order: the order of channels that the network was trained on. jmer's pictures are RGB, and are converted for `bgr`.
+    mean, scale: the input of the network is (pixel - mean) * scale, with pixels from 0 to 255. Each is one number, or
+      one for each channel in the network's order.
+    layout: the axes of the network's input after the first. Networks from TensorFlow have `hwc`.
+    output: the name of the output to take; empty for the last one.
 
-    Settings as published: SFace 112, rgb, 0, 1; ArcFace 112, rgb, 127.5, 1 / 127.5; VGGFace 224, bgr,
-    (93.594, 104.762, 129.186), 1. SFace and ArcFace want `faces.aligned_crop`s.
+    Published settings:
 
-    Raises, when first needed, UserError: the file is missing, of another hash, not ONNX, or gives no vector.
+        network   size   order   mean                          scale       crops
+        SFace     112    rgb     0                             1           `faces.aligned_crop`
+        ArcFace   112    rgb     127.5                         1 / 127.5   `faces.aligned_crop`
+        VGGFace   224    bgr     (93.594, 104.762, 129.186)    1           `faces.crop`
+
+    Raises UserError, when called: the file is missing, has another hash, is not ONNX, or gives no vector.
     """
 
     model: str
@@ -100,14 +109,16 @@ class FaceNet:
 
     @property
     def dim(self) -> int:
+        """D of the vectors, found by running the network."""
         return self(np.zeros((1, self.size, self.size, 3), np.uint8)).shape[1]
 
-    def __call__(self, crops: np.ndarray) -> np.ndarray:
-        """crops: `[K, height, width, 3]` uint8 RGB, K at least 1 -> `[K, D]` float32."""
+    def __call__(self, crops: UInt8[np.ndarray, "crops height width 3"]) -> Float32[np.ndarray, "crops D"]:
+        """Computes the vector of each RGB crop. There must be at least one crop."""
         net = _net(self.model, self.sha256)
-        return np.concatenate([self._embed(net, crop) for crop in crops])  # many files are made for one at a time
+        return np.concatenate([self._embed(net, crop) for crop in crops])  # many files take one picture at a time
 
-    def _embed(self, net: cv2.dnn.Net, crop: np.ndarray) -> np.ndarray:
+    def _embed(self, net: cv2.dnn.Net, crop: np.ndarray) -> Float32[np.ndarray, "1 D"]:
+        """Runs the network on one crop."""
         if crop.shape[:2] != (self.size, self.size):
             shrinks = crop.shape[0] > self.size
             interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
@@ -128,15 +139,15 @@ class FaceNet:
             ) from error
         if max(out.shape, default=0) != out.size or out.size < 2:
             raise UserError(
-                f"video.model={self.model}: gives an array of shape {out.shape}; expected a vector a face; "
-                "name the output that holds it"
+                f"video.model={self.model}: gives an array of shape {out.shape}; expected one vector for each face; "
+                "name the output that holds the vector"
             )
         return out.reshape(1, -1)
 
 
 @cache
 def _net(model: str, expected: str, field: str = "video.model") -> cv2.dnn.Net:
-    """One a process."""
+    """Loads a network once in each process. field: the config field that names the file, for messages."""
     actual = file_sha256(model, field=field)
     if expected and actual != expected.lower():
         raise UserError(
@@ -153,7 +164,10 @@ def _net(model: str, expected: str, field: str = "video.model") -> cv2.dnn.Net:
 
 @cache
 def _yunet(model: str, expected: str, least_score: float) -> cv2.FaceDetectorYN:
-    """One a process. OpenCV reads past the end of the outputs of another network, so they are looked at first."""
+    """Loads the detector once in each process.
+
+    The shapes of the outputs are checked, because OpenCV reads past their end if the file holds another network.
+    """
     net = _net(model, expected, "video.detector")
     side = 64
     wanted = {
@@ -171,14 +185,14 @@ def _yunet(model: str, expected: str, least_score: float) -> cv2.FaceDetectorYN:
     if not good:
         raise UserError(
             f"video.detector={model}: is no YuNet detector, whose outputs are cls_8, obj_8, bbox_8, kps_8 and so on; "
-            "give a face_detection_yunet file of OpenCV's model zoo, or leave it empty for the built-in detector"
+            "give a face_detection_yunet file of OpenCV's model zoo, or leave the field empty for the built-in detector"
         )
     return cv2.FaceDetectorYN.create(model, "", (side, side), score_threshold=least_score)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without OpenCV's many lines on standard error: it raises what they say, too."""
+    """Keeps OpenCV from printing to standard error. Its exceptions carry the same messages."""
     before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         yield
@@ -187,4 +201,5 @@ def _quiet() -> Iterator[None]:
 
 
 def _why(error: cv2.error) -> str:
+    """Returns the message of an error of OpenCV's in one line."""
     return " ".join(error.err.split())

@@ -1,35 +1,39 @@
-"""Which of the faces in a clip speaks: the one whose mouth moves as the sound does."""
+"""Finds the face that speaks: the one whose mouth moves with the sound."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from jaxtyping import Float, Float32, Float64, Int
 
 from jmer.base.types import SAMPLE_RATE
-from jmer.media.vision.faces import TEMPLATE, Detector, haar, similarity
+from jmer.media.vision.faces import TEMPLATE, Detector, Frames, haar, similarity
 from jmer.media.vision.tracks import Track, follow, joined
 
-_SIDE = 64  # of the square that a face is brought to, in pixels
-_MOUTH = (slice(43, 64), slice(16, 48))  # its rows and columns
-# Forehead, eyes and nose. Both lengths are even and of small factors: else `phaseCorrelate` is half a pixel off.
+_SIDE = 64  # pixels; a face is scaled to a square of this side
+_MOUTH = (slice(43, 64), slice(16, 48))  # rows and columns of the square
+# Forehead, eyes and nose. Both lengths are even and have small prime factors, since otherwise `phaseCorrelate` is half
+# a pixel off.
 _UPPER = (slice(6, 36), slice(12, 52))
-_NOISE = 0.5  # grey levels that a picture changes by though nothing moves
+_NOISE = 0.5  # grey levels by which a picture changes when nothing moves
 
-_STEPS = 8  # fewest from frame to frame to judge by
-_LONGEST_STEP = 0.5  # seconds; movement over more says nothing of the sound between
-_WINDOW = 0.04  # seconds on each side of a frame that its loudness is taken over
-_CLEAR = 1.5  # standard errors; at 12.5 frames a second real speakers have 2.2 to 6.6, the silent 1.1 at most
+# A step is a pair of successive frames of a track.
+_STEPS = 8  # a face with fewer steps cannot be judged
+_LONGEST_STEP = 0.5  # seconds; movement over a longer step says nothing about the sound within it
+_WINDOW = 0.04  # seconds; the loudness at a frame is measured over this time on either side of it
+_CLEAR = 1.5  # standard errors; at 12.5 frames a second, real speakers reach 2.2 to 6.6, and silent faces 1.1 at most
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speaker:
-    """The face to look at.
+    """The face of the speaker.
 
-    track: None where no face was found. Frames without that face are not in it.
-    rule: what the choice rests on, by shot; where the shots differ, each in turn, joined by commas:
-      `only face`, `only lasting face`; `speaks`; and where that cannot be told `largest: no sound`,
-      `largest: too few frames`, `largest: no mouth follows the sound`; `no face` in the whole clip.
+    track: the frames that show the face; None if the clip has no face.
+    rule: the reason for the choice. If it differs between shots, the reasons are joined by commas. One of `only face`,
+      `only lasting face` (the others are in view too briefly), `speaks` (the mouth follows the sound), and for the
+      largest face, if it cannot be told who speaks, `largest: no sound`, `largest: too few frames` or `largest: no
+      mouth follows the sound`. It is `no face` if the clip has none.
     """
 
     track: Track | None
@@ -37,20 +41,23 @@ class Speaker:
 
 
 def find_speaker(
-    frames: np.ndarray,
-    times: np.ndarray,
-    wave: np.ndarray | None,
+    frames: Frames,
+    times: Float[np.ndarray, " F"],
+    wave: Float32[np.ndarray, " T"] | None,
     *,
     detect: Detector = haar,
     every: float = 0.5,
 ) -> Speaker:
     """Follows all faces of a clip and chooses one in each shot.
 
-    12.5 frames a second are worth their while, more are not. Of the 90 pairs of GRID's 10 talkers, the one who is heard
-    is found in all at that rate and at 8, and in .83 at 4, where the other keeps silent; in .81 at 12.5 and .76 at 25,
-    where the other says a like sentence at the same time (`benchmarks/speaking_face.py`; chance is .5).
+    More than 12.5 frames a second bring nothing. This is the share of the 90 pairs of GRID's 10 talkers in which the
+    heard one is chosen (`benchmarks/speaking_face.py`; chance is .5):
 
-    frames, times, wave: as in `jmer.base.types.Media`; F at least 1.
+        frames a second                                4      8   12.5     25
+        the other face is silent                     .83   1.00   1.00
+        the other says a similar sentence at once                  .81    .76
+
+    frames, times, wave: as in `jmer.base.types.Media`; at least one frame.
     detect, every: see `tracks.follow`.
     """
     chosen: list[Track] = []
@@ -65,16 +72,25 @@ def find_speaker(
     return Speaker(track=joined(chosen), rule=", ".join(dict.fromkeys(rules)))
 
 
-def choose(tracks: Sequence[Track], frames: np.ndarray, times: np.ndarray, wave: np.ndarray | None) -> tuple[int, str]:
-    """Which of the faces of one shot, at least one, and by which rule of `Speaker`.
+def choose(
+    tracks: Sequence[Track],
+    frames: Frames,
+    times: Float[np.ndarray, " F"],
+    wave: Float32[np.ndarray, " T"] | None,
+) -> tuple[int, str]:
+    """Chooses one of the faces of a shot, and returns its index and the rule, as in `Speaker`.
 
-    The strength of the evidence that a face speaks grows with how long it is in view; added to it is half the logarithm
-    of its area, so that of two faces that speak or not alike the larger is taken.
+    The score of a face is the evidence that it speaks, which grows with the time that it is in view, plus half the
+    logarithm of its area. Of two faces with equal evidence the larger is thus chosen.
+
+    tracks: at least one.
     """
     if len(tracks) == 1:
         return 0, "only face"
     areas = [np.prod(track.boxes[:, 2:], axis=1) for track in tracks]
-    largest = int(np.argmax([area.sum() for area in areas]))  # over all frames, so a steady face rather than a flash
+    largest = int(
+        np.argmax([area.sum() for area in areas])
+    )  # summed over frames, so that a face seen briefly does not count
     if wave is None:
         return largest, "largest: no sound"
     steps = [_steps(track, times) for track in tracks]
@@ -97,13 +113,16 @@ def choose(tracks: Sequence[Track], frames: np.ndarray, times: np.ndarray, wave:
     return best, "speaks"
 
 
-def speaks(mouth: np.ndarray, upper: np.ndarray, sound: np.ndarray) -> float:
-    """How far the movement of a mouth follows the sound, beyond what both share with the movement of the upper face.
+def speaks(
+    mouth: Float64[np.ndarray, " steps"], upper: Float64[np.ndarray, " steps"], sound: Float64[np.ndarray, " steps"]
+) -> float:
+    """Measures how well the movement of a mouth follows the sound, given the movement of the upper face.
 
-    That takes out the head, the camera and the light, which move all of the face. It is the partial correlation, as
-    Fisher's z, in standard errors: about a standard normal number for a face that does not speak.
+    Head, camera and light change the whole face, so their share is removed by a partial correlation. The result is
+    Fisher's z of this correlation in standard errors. For a face that does not speak, it is about standard normal.
 
-    mouth, upper: `[K]` from `movement`. sound: `[K]` from `activity`. K is more than 4.
+    mouth, upper: from `movement`, for more than 4 steps.
+    sound: from `activity`.
     """
     mouth, upper = np.log(mouth + _NOISE), np.log(upper + _NOISE)
     r_mouth_sound = _correlation(mouth, sound)
@@ -116,16 +135,17 @@ def speaks(mouth: np.ndarray, upper: np.ndarray, sound: np.ndarray) -> float:
     return float(np.arctanh(np.clip(partial, -0.999, 0.999)) * np.sqrt(len(mouth) - 4))
 
 
-def movement(frames: np.ndarray, track: Track, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How much mouth and upper face change from frame to frame once the head is held still.
+def movement(
+    frames: Frames, track: Track, steps: Int[np.ndarray, "steps 2"]
+) -> tuple[Float64[np.ndarray, " steps"], Float64[np.ndarray, " steps"]]:
+    """Measures how much the mouth and the upper face change in each step, after the movement of the head is undone.
 
-    frames: as in `Media`.
-    steps: `[K, 2]` int, positions in the track.
+    steps: positions in the track, of the first and the second frame of each step.
 
-    Returns: mouth `[K]` and upper face `[K]`, mean absolute difference in grey levels.
+    Returns: the mean absolute difference in grey levels, for the mouth and for the upper face.
     """
-    side = float(np.median(track.boxes[:, 2:].max(axis=1)))  # one for all, as the detector's squares flicker
-    squares = {int(at): _square(frames[track.frames[at]], track, at, side) for at in np.unique(steps)}
+    side = float(np.median(track.boxes[:, 2:].max(axis=1)))  # one side for all frames, as the detector's boxes flicker
+    squares = {at: _square(frames[track.frames[at]], track, at, side) for at in np.unique(steps).tolist()}
     height, width = (part.stop - part.start for part in _UPPER)
     window = cv2.createHanningWindow((width, height), cv2.CV_32F)
     changes = []
@@ -134,20 +154,22 @@ def movement(frames: np.ndarray, track: Track, steps: np.ndarray) -> tuple[np.nd
         (right, down), _ = cv2.phaseCorrelate(a[_UPPER].copy(), b[_UPPER].copy(), window)
         back = np.array([[1, 0, -right], [0, 1, -down]], np.float64)
         held = cv2.warpAffine(b, back, (_SIDE, _SIDE), borderMode=cv2.BORDER_REPLICATE)
-        # A match may be false; then the head is better left as it is.
+        # The shift may be wrong. The second square is then better compared as it is.
         change = min(np.abs(held - a), np.abs(b - a), key=lambda change: change[_UPPER].mean())
         changes.append((change[_MOUTH].mean(), change[_UPPER].mean()))
     mouth, upper = np.array(changes, np.float64).T
     return mouth, upper
 
 
-def activity(wave: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """How much there is to move the mouth for: how loud it is and how much that changes, in equal parts.
+def activity(wave: Float32[np.ndarray, " T"], times: Float[np.ndarray, "steps 2"]) -> Float64[np.ndarray, " steps"]:
+    """Estimates from the sound how much the speaker's mouth moves in each step.
 
-    wave: `[T]` as in `Media`; there is silence before and after it.
-    times: `[K, 2]` seconds, from when to when.
+    The estimate is the loudness plus the absolute change of the loudness, both standardised over the steps.
 
-    Returns: `[K]` float64, of mean 0; all 0 where it is equally loud throughout. It does not depend on the wave's gain.
+    wave: as in `Media`. Before and after it there is silence.
+    times: start and end of each step, in seconds.
+
+    Returns: values of mean 0, or only zeros if the loudness is constant. They do not depend on the wave's gain.
     """
     level = _loudness(wave, times[:, 0] - _WINDOW, times[:, 1] + _WINDOW)
     ends = [_loudness(wave, at - _WINDOW, at + _WINDOW) for at in times.T]
@@ -155,13 +177,17 @@ def activity(wave: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def _loudness(wave: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Root of the RMS, `[K]`: nearer to what one hears than the RMS, and free of a least level as a logarithm needs."""
+    """Returns the square root of the RMS between each start and end.
+
+    The root is closer to perceived loudness than the RMS itself. Unlike a logarithm, it needs no least level.
+    """
     power = np.concatenate([[0.0], np.cumsum(np.square(wave, dtype=np.float64))])
     first, last = (np.clip(np.round(at * SAMPLE_RATE).astype(int), 0, len(wave)) for at in (start, end))
     return (np.maximum(power[last] - power[first], 0) / ((end - start) * SAMPLE_RATE)) ** 0.25
 
 
 def _standard(values: np.ndarray) -> np.ndarray:
+    """Scales values to mean 0 and deviation 1. Constant values become 0."""
     spread = values.std()
     return (values - values.mean()) / spread if spread > 1e-9 else np.zeros_like(values)
 
@@ -170,16 +196,16 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.mean(_standard(a) * _standard(b)))
 
 
-def _steps(track: Track, times: np.ndarray) -> np.ndarray:
-    """`[K, 2]` int, positions in the track of frames that follow one another; repeated frames count once."""
+def _steps(track: Track, times: np.ndarray) -> Int[np.ndarray, "steps 2"]:
+    """Returns the steps of a track as pairs of positions in it, without the long ones. Repeated frames count once."""
     distinct = np.flatnonzero(np.diff(times[track.frames], prepend=-np.inf) > 0)
     pairs = np.stack([distinct[:-1], distinct[1:]], axis=1)
     return pairs[np.diff(times[track.frames[pairs]], axis=1)[:, 0] <= _LONGEST_STEP]
 
 
-def _square(frame: np.ndarray, track: Track, at: int, side: float) -> np.ndarray:
-    """The face in grey, `[_SIDE, _SIDE]` float32, brought to where `_MOUTH` and `_UPPER` expect it."""
-    fine = max(1, round(side / _SIDE / 2))  # first larger, then averaged, or single pixels would make the movement
+def _square(frame: np.ndarray, track: Track, at: int, side: float) -> Float32[np.ndarray, "64 64"]:
+    """Returns the face in grey, with mouth and upper face at `_MOUTH` and `_UPPER`."""
+    fine = max(1, round(side / _SIDE / 2))  # averaged down from a larger square, so that no single pixels matter
     size = _SIDE * fine
     if track.landmarks is None:
         left, top, width, height = track.boxes[at]

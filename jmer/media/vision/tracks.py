@@ -1,4 +1,4 @@
-"""The faces of a clip over time: one track a face and shot."""
+"""Follows the faces of a clip over time. Each face has one track in each shot."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,38 +6,41 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
+from jaxtyping import Float, Int, UInt8
 
-from jmer.media.vision.faces import Detector, Faces, aligned_crop, crop, haar, overlap
+from jmer.media.vision.faces import Detector, Faces, Frames, aligned_crop, crop, haar, overlap
 
-# A cut is where the picture changes, on average over thumbnails and in grey levels, by more than this and by so many
-# times what is usual in the clip. Within the shots of real clips frames 0.4 s apart differ by 3 at most, and by 11 to
-# 60 across cuts.
+# At a cut, the mean difference of two thumbnails exceeds `_CUT` levels of 255, and `_CUT_TIMES` times the clip's median
+# difference. In real clips, frames 0.4 s apart differ by 3 at most within a shot, and by 11 to 60 across a cut.
 _CUT = 10.0
 _CUT_TIMES = 4.0
 _THUMBNAIL = (32, 18)
 
-_SAME_FACE = 0.2  # least overlap of a face with where it was when last seen
+_SAME_FACE = 0.2  # least overlap of a face with its box when it was last seen
 
 
 @dataclass(frozen=True, kw_only=True)
 class Track:
-    """One face.
+    """One face over time.
 
-    frames: `[K]` int, the frames it is in, ascending.
-    boxes: `[K, 4]` float64, as in `Faces`.
-    landmarks: `[K, 5, 2]` float64, as in `Faces`; None without.
+    frames: positions of the clip's frames that show the face, ascending.
+    boxes: its box in each of these frames, as in `Faces`.
+    landmarks: its landmarks in each of these frames, as in `Faces`; None if the detector does not find them.
     """
 
-    frames: np.ndarray
-    boxes: np.ndarray
-    landmarks: np.ndarray | None = None
+    frames: Int[np.ndarray, " frames"]
+    boxes: Float[np.ndarray, "frames 4"]
+    landmarks: Float[np.ndarray, "frames 5 2"] | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
 
 
 def joined(tracks: Sequence[Track]) -> Track:
-    """Tracks of different shots, in order of time, as one; with landmarks where all have them. At least one."""
+    """Joins tracks of different shots, at least one and in order of time, to one track.
+
+    The result has landmarks if all of them do.
+    """
     landmarks = [track.landmarks for track in tracks if track.landmarks is not None]
     return Track(
         frames=np.concatenate([track.frames for track in tracks]),
@@ -47,18 +50,20 @@ def joined(tracks: Sequence[Track]) -> Track:
 
 
 def sample(track: Track, count: int) -> Track:
-    """Only `count` of its frames, evenly spaced; all where it has no more."""
+    """Keeps `count` evenly spaced frames of a track, or all of them if it has fewer."""
     count = min(count, len(track))
     keep = ((np.arange(count) + 0.5) * len(track) / count).astype(int)
     landmarks = None if track.landmarks is None else track.landmarks[keep]
     return Track(frames=track.frames[keep], boxes=track.boxes[keep], landmarks=landmarks)
 
 
-def crops(frames: np.ndarray, track: Track, *, size: int = 112, margin: float = 0.1, align: bool = False) -> np.ndarray:
-    """The face in each frame of its track, as `[K, size, size, 3]` uint8 RGB.
+def crops(
+    frames: Frames, track: Track, *, size: int = 112, margin: float = 0.1, align: bool = False
+) -> UInt8[np.ndarray, "crops {size} {size} 3"]:
+    """Crops the face in each frame of its track.
 
-    margin: see `faces.crop`.
-    align: give `faces.aligned_crop`s instead; the track must have landmarks.
+    size, margin: see `faces.crop`.
+    align: crop by `faces.aligned_crop` instead; the track must have landmarks.
     """
     if align:
         assert track.landmarks is not None
@@ -70,9 +75,9 @@ def crops(frames: np.ndarray, track: Track, *, size: int = 112, margin: float = 
     )
 
 
-def shots(frames: np.ndarray) -> np.ndarray:
-    """Number of the shot that each frame belongs to, from 0, as `[F]` int. F is at least 1."""
-    step = max(1, frames.shape[2] // 160)  # every pixel of a large picture would take long
+def shots(frames: Frames) -> Int[np.ndarray, " F"]:
+    """Returns the number of the shot, from 0, that each frame belongs to. There must be at least one frame."""
+    step = max(1, frames.shape[2] // 160)  # averaging every pixel of a large picture would be slow
     thumbnails = [
         cv2.resize(frame[::step, ::step], _THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32)
         for frame in frames
@@ -83,24 +88,24 @@ def shots(frames: np.ndarray) -> np.ndarray:
 
 
 def follow(
-    frames: np.ndarray,
-    times: np.ndarray,
+    frames: Frames,
+    times: Float[np.ndarray, " F"],
     *,
     detect: Detector = haar,
     every: float = 0.5,
     bridge: int = 2,
 ) -> list[list[Track]]:
-    """Follows every face of a clip, from cut to cut.
+    """Follows every face of a clip within each shot.
 
-    The detector sees the first and the last frame of each shot and some between; a face is taken to move evenly from
-    one to the next.
+    The detector is run on the first and the last frame of each shot, and on some frames between. From one of these
+    frames to the next, a face is assumed to move at constant speed.
 
-    frames: `[F, height, width, 3]` uint8 RGB, F at least 1.
-    times: `[F]` seconds.
-    every: the detector sees frames about so many seconds apart.
-    bridge: how often in a row the detector may miss a face before it counts as gone.
+    frames: at least one.
+    times: when each frame appears, in seconds.
+    every: about how many seconds lie between two frames that the detector is run on.
+    bridge: how many times in a row the detector may miss a face before the track ends.
 
-    Returns: for each shot its tracks, in order of their first frame.
+    Returns: the tracks of each shot, in order of their first frame.
     """
     shot = shots(frames)
     seen = [_spread(np.flatnonzero(shot == number), times, every) for number in range(shot[-1] + 1)]
@@ -112,14 +117,14 @@ def follow(
     ]
 
 
-def link(frames: np.ndarray, found: Sequence[Faces], *, bridge: int = 2) -> list[Track]:
-    """Joins the faces found in some frames of one shot into tracks, each through all the frames from first to last.
+def link(frames: Int[np.ndarray, " searched"], found: Sequence[Faces], *, bridge: int = 2) -> list[Track]:
+    """Links the faces found in some frames of one shot to tracks. A track has every frame from its first to its last.
 
-    frames: `[J]` int, ascending.
-    found: the faces of each of those.
+    frames: positions of the frames that the detector was run on, ascending.
+    found: the faces in each of these frames.
     bridge: see `follow`.
     """
-    chains: list[list[tuple[int, int]]] = []  # (position in `frames`, which of its faces)
+    chains: list[list[tuple[int, int]]] = []  # (position in `frames`, which of the faces there)
     for position, faces in enumerate(found):
         open_chains = [chain for chain in chains if position - chain[-1][0] <= bridge + 1]
         free = set(range(len(faces.boxes)))
@@ -136,6 +141,7 @@ def link(frames: np.ndarray, found: Sequence[Faces], *, bridge: int = 2) -> list
 
 
 def _track(frames: np.ndarray, found: Sequence[Faces], chain: list[tuple[int, int]]) -> Track:
+    """Makes a track of a chain of faces. Boxes and landmarks are interpolated in the frames between them."""
     known = frames[[position for position, _ in chain]]
     indices = np.arange(known[0], known[-1] + 1)
 
@@ -151,7 +157,7 @@ def _track(frames: np.ndarray, found: Sequence[Faces], chain: list[tuple[int, in
 
 
 def _spread(indices: np.ndarray, times: np.ndarray, every: float) -> np.ndarray:
-    """Some of a shot's frames, evenly spaced, with the first and the last."""
+    """Picks frames of a shot, evenly spaced and about `every` seconds apart, with the first and the last."""
     span = times[indices[-1]] - times[indices[0]]
     count = int(np.clip(np.ceil(span / every) + 1, min(2, len(indices)), len(indices)))
     return indices[np.linspace(0, len(indices) - 1, count).round().astype(int)]

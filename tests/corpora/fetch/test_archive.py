@@ -1,4 +1,4 @@
-"""Archives that are nested, damaged, hostile, cut off while they are unpacked, or too large for the disk."""
+"""Tests archives that are nested, damaged, hostile, cut off while they are unpacked, or too large for the disk."""
 
 import contextlib
 import copy
@@ -150,7 +150,7 @@ def test_hostile_tar_is_refused(tmp_path: Path, name: str, inner: bool):
 
 
 def test_no_laxer_than_the_data_filter(tmp_path: Path):
-    """What Python's own filter refuses is refused."""
+    """Entries that Python's own filter refuses are refused here too."""
     for name, info in HOSTILE.items():
         try:
             tarfile.data_filter(info, str(tmp_path))
@@ -248,7 +248,7 @@ STEPS = (
 
 
 def killed_at(step: int, monkeypatch: pytest.MonkeyPatch, *, after: bool) -> Callable[[], bool]:
-    """Lets the process die before or after the step of that number; returns whether that came to pass."""
+    """Makes the process die before or after the step of that number. Returns whether there was such a step."""
     count = 0
 
     def wrapped(original: Callable) -> Callable:
@@ -386,7 +386,7 @@ def disk_of(monkeypatch: pytest.MonkeyPatch, free: Callable[[], int]) -> None:
 
 
 def test_bomb_is_refused_before_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A few kilobytes that unpack to more than there is room for."""
+    """A few kilobytes unpack to more than the disk has room for."""
     bomb = tar_bytes({"small": b"1", "zeros": bytes(3_000_000)})
     assert len(bomb) < 10_000
     file = written(tmp_path / "x.tar.gz", tar_bytes({"in.tar.gz": bomb}))
@@ -443,7 +443,7 @@ def test_memory_does_not_grow_with_the_files(tmp_path: Path, monkeypatch: pytest
 
 
 def test_helper_writes_what_it_says(tmp_path: Path):
-    """The MELD-shaped archives of the other tests, read by tarfile itself."""
+    """The archives that other tests use can be read by tarfile itself."""
     clips = meld_archive.damaged_clips()
     file = meld_archive.write_meld_archive(tmp_path / "MELD.Raw.tar.gz", clips=clips)
     with tarfile.open(file) as outer:

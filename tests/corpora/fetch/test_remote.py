@@ -1,4 +1,4 @@
-"""Downloads that are cut off, changed, refused and resumed."""
+"""Tests downloads that are cut off, changed, refused and resumed."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ def server(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture(autouse=True)
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The waits between tries, which are not waited."""
+    """Records the waits between attempts, without waiting."""
     waits: list[float] = []
     monkeypatch.setattr("time.sleep", waits.append)
     return waits
@@ -43,7 +43,7 @@ def part(target: Path) -> Path:
 
 
 def interrupt(server: file_server.FileServer, target: Path, *, at: int) -> None:
-    """Leaves a download that was cut off."""
+    """Leaves a download that was cut off on the disk."""
     server.cuts = [at, 0, 0, 0, 0, 0]
     with pytest.raises(remote.Unreachable):
         remote.download(server.url, target)

@@ -1,4 +1,4 @@
-"""Text extractors: hashed features, and Hugging Face encoders against unjitted calls one by one."""
+"""Tests text extractors: hashed features, and Hugging Face encoders, compared with calls one by one without jit."""
 
 import json
 import shutil
@@ -93,7 +93,7 @@ def test_vader_is_the_beginning_of_lite_and_sequences_go_word_by_word():
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random BERT of two layers with its tokenizer, as Flax would save it."""
+    """Saves a random BERT of two layers with its tokenizer, in Flax's format."""
     from transformers import BertConfig, BertTokenizerFast, FlaxBertModel
 
     folder = tmp_path_factory.mktemp("tiny")
@@ -115,7 +115,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tiny_torch(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same in PyTorch's names and layout, as safetensors in float16."""
+    """Saves the same model with PyTorch's names and layout, as safetensors in float16."""
     from flax.serialization import msgpack_restore
     from flax.traverse_util import flatten_dict
 
@@ -137,7 +137,7 @@ def tiny_torch(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def hidden_states(folder: Path, texts: list, limit: int = 50, layer: int = -1) -> list[np.ndarray]:
-    """As anyone would write it with transformers: one by one, without batches, padding or jit; pairs as tuples."""
+    """Runs transformers in the plain way: one text or pair at a time, without padding or jit."""
     from transformers import AutoTokenizer, FlaxAutoModel
 
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -223,9 +223,9 @@ def test_context_is_read_and_only_the_utterance_pooled(tiny: Path):
     np.testing.assert_allclose(encoded.vector, states[7:10].mean(axis=0), atol=1e-5)
     (encoded,) = HFText(model=str(tiny), context=2, speakers=False, pooling="cls").encode([prepared.payload])
     np.testing.assert_allclose(encoded.vector, states[0], atol=1e-5)
-    # Where there is nothing before, it is as without a context.
+    # Without turns before the text, the result is that without a context.
     assert encode(plain, TEXTS).tolist() == encode(HFText(model=str(tiny)), TEXTS).tolist()
-    # Speakers' names are read; the colon is no word of this vocabulary.
+    # The names of the speakers are read. The colon is no word of this vocabulary.
     (states,) = hidden_states(tiny, [("we : why not you : oh no !", "we : i am happy")])
     named = HFText(model=str(tiny), context=2)
     (encoded,) = named.encode([named.prepare(turns).payload])
@@ -256,7 +256,7 @@ def test_a_text_of_invisible_characters_after_a_context_is_absent_with_a_reason(
     prepared = extractor.prepare([*before, Turn("a", INVISIBLE)])
     assert (prepared.payload, prepared.status) == (None, "degraded")
     assert prepared.reason == "the text holds no token of the encoder's"
-    # The turn does no harm as a context, nor does a context that holds nothing else.
+    # Such a turn can be the context of another text, even alone.
     for turns in ([Turn("a", INVISIBLE), before[0]], [Turn("a", INVISIBLE), Turn("b", INVISIBLE), before[0]]):
         (encoded,) = extractor.encode([extractor.prepare(turns).payload])
         assert np.isfinite(encoded.vector).all()
@@ -308,7 +308,7 @@ def test_roberta_has_fewer_positions_than_its_config_says(tmp_path: Path, kind: 
 
 
 def test_roberta_with_context(tmp_path: Path):
-    """Its positions are numbered otherwise, it has no segments, and its separators are doubled."""
+    """RoBERTa numbers its positions otherwise, has no segments, and doubles its separators."""
     from transformers import FlaxRobertaModel, RobertaConfig
 
     config = RobertaConfig(
@@ -417,7 +417,7 @@ from transformers import BertConfig as Config, BertTokenizerFast as Fast, FlaxBe
 def test_code_in_a_model_directory_is_not_run(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, known: bool
 ):
-    """known: transformers has a class of its own for what the directory also has code for."""
+    """known: transformers has a class of its own for the model or tokenizer that the directory has code for."""
     marker, folder = tmp_path / "ran", shutil.copytree(tiny, tmp_path / "model")
     (folder / "evil.py").write_text(CODE.format(marker=str(marker)))
     content = json.loads((folder / file).read_text())

@@ -12,14 +12,14 @@ from jmer.media.vision import faces
 
 @pytest.fixture(scope="module")
 def actor(shared: Path) -> np.ndarray:
-    """`[720, 1280, 3]` uint8: a face about 360 pixels wide around x = 640, y = 330."""
+    """Returns `[720, 1280, 3]` uint8 with a face about 360 pixels wide around x = 640, y = 330."""
     frames = decoding.decode(shared / "datasets/ravdess/clips/01-01-01-01-01-01-01.mp4", frames=4).frames
     assert frames is not None
     return frames[1]
 
 
 def place(picture: np.ndarray, *, width: int, left: int, top: int, canvas: tuple[int, int] = (720, 1280)) -> np.ndarray:
-    """The picture, shrunk to `width`, on a grey canvas."""
+    """Returns the picture, scaled down to `width`, on a grey canvas."""
     height = round(picture.shape[0] * width / picture.shape[1])
     small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     out = np.full((*canvas, 3), 128, np.uint8)
@@ -36,7 +36,7 @@ def test_real_faces_are_found(shared: Path):
         crops, found = faces.face_crops(frames)
         assert crops.shape == (found.sum(), 112, 112, 3)
         assert crops.dtype == np.uint8
-        # Looked at as the eye would: skin in the middle, and no jumps between the crops of one clip.
+        # The middle of a crop is skin, and the crops of one clip do not jump.
         centre = crops[:, 45:75, 40:72].astype(int).mean(axis=(1, 2))
         assert (centre[:, 0] > centre[:, 2]).all(), clip.name
         assert np.abs(np.diff(crops.astype(int), axis=0)).mean() < 25, clip.name
@@ -70,7 +70,7 @@ def test_crop_is_where_the_face_is(actor: np.ndarray):
     tight, _ = faces.face_crops(actor[None], size=100, margin=0.0)
     wide, _ = faces.face_crops(actor[None], size=100, margin=0.5)
 
-    # Half of the side at each side: the inner half of the wide crop is the tight one.
+    # With a margin of half the side at either end, the inner half of the wide crop is the tight crop.
     inner = cv2.resize(wide[0, 25:75, 25:75], (100, 100))
     assert np.abs(inner.astype(int) - tight[0]).mean() < 8
     here = cv2.matchTemplate(actor[::4, ::4], cv2.resize(tight[0], (91, 91)), cv2.TM_CCOEFF_NORMED)
@@ -149,7 +149,7 @@ def test_similarity_finds_the_way_back(degrees: float):
 
 
 def test_aligned_crops_are_those_of_opencv(actor: np.ndarray, tmp_path: Path):
-    """SFace's own alignment, which needs some network to be called at all."""
+    """Returns OpenCV's alignment for SFace. The class needs a network, and any will do."""
     network = write_embedding(tmp_path / "a.onnx", size=112)
     rng = np.random.default_rng(0)
     landmarks = turned(faces.TEMPLATE * 300, scale=1.2, degrees=20, shift=(520, 130)) + rng.normal(scale=8, size=(5, 2))

@@ -47,7 +47,7 @@ def test_pictures_reach_the_network_as_they_are(network: Path, crops: np.ndarray
 
 
 def test_order_mean_and_scale(network: Path, crops: np.ndarray):
-    """The mean is in the network's order: for VGGFace's, blue is the first."""
+    """The mean is in the network's order of channels, in which VGGFace has blue first."""
     net = FaceNet(model=str(network), size=SIDE, order="bgr", mean=(93.594, 104.762, 129.186), scale=(0.5, 1.0, 2.0))
     red, green, blue = crops[0].astype(float).transpose(2, 0, 1)
     planes = np.stack([(blue - 93.594) * 0.5, (green - 104.762) * 1.0, (red - 129.186) * 2.0])
@@ -93,7 +93,7 @@ def test_dim_and_named_output(tmp_path: Path, network: Path, crops: np.ndarray):
 
 
 def test_sface_is_a_facenet_over_aligned_crops(tmp_path: Path):
-    """The same numbers as OpenCV's own class for it, which takes BGR and turns that round for the network."""
+    """The vectors equal those of OpenCV's own class, which takes BGR and converts it to RGB for the network."""
     network = write_embedding(tmp_path / "a.onnx", size=112, dim=128)
     frame = np.random.default_rng(2).integers(0, 256, (200, 300, 3), dtype=np.uint8)
     row = np.concatenate([np.zeros(4), (faces.TEMPLATE * 90 + [100, 60]).ravel(), [1]]).astype(np.float32)[None]
@@ -211,7 +211,7 @@ def test_files_that_are_no_network(
 
 def test_networks_of_another_kind(network: Path, crops: np.ndarray, capfd: pytest.CaptureFixture[str]):
     for net, reason in (
-        (FaceNet(model=str(network), size=SIDE, output="map"), r"shape \(1, 4, 4, 4\); expected a vector"),
+        (FaceNet(model=str(network), size=SIDE, output="map"), r"shape \(1, 4, 4, 4\); expected one vector"),
         (FaceNet(model=str(network), size=SIDE, output="none"), "24 x 24 chw and give none"),
         (FaceNet(model=str(network), size=SIDE + 8), "does not take one picture of 32 x 32 chw"),
         (FaceNet(model=str(network), size=SIDE, layout="hwc"), "24 x 24 hwc"),
@@ -225,7 +225,7 @@ def test_networks_of_another_kind(network: Path, crops: np.ndarray, capfd: pytes
 
 
 def test_a_detector_with_outputs_of_other_sizes(tmp_path: Path, crops: np.ndarray):
-    """OpenCV would read past their ends."""
+    """A network with other outputs is refused, since OpenCV would read past their ends."""
     names = [f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)]
     path = write_onnx(
         tmp_path / "a.onnx",

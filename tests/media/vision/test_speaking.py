@@ -14,7 +14,7 @@ STEPS = 36
 
 
 def numbers(seed: int, count: int = STEPS) -> np.ndarray:
-    """Positive, without order in time."""
+    """Returns positive noise without order in time."""
     return np.random.default_rng(seed).gamma(2.0, size=count)
 
 
@@ -32,7 +32,7 @@ def test_a_mouth_in_phase_with_the_sound():
 
 
 def test_head_and_light_do_not_count():
-    """What moves all of the face in time with the sound is no speech; a mouth that moves beyond it is."""
+    """A face that moves as a whole in time with the sound does not speak, unless its mouth moves beyond that."""
     sound = numbers(0)
     shaken = 1 + 4 * sound * numbers(4)  # nods when it is loud
     rng = np.random.default_rng(3)
@@ -68,7 +68,7 @@ def test_longer_in_view_is_stronger_evidence():
 
 
 def test_activity():
-    """Silence, a tone from 1 to 2 s, silence; steps of 0.1 s."""
+    """The wave has a tone from 1 to 2 s between silence; the steps last 0.1 s."""
     time = np.arange(3 * SAMPLE_RATE) / SAMPLE_RATE
     wave = np.where((time >= 1) & (time < 2), 0.1 * np.sin(2 * np.pi * 200 * time), 0).astype(np.float32)
     starts = np.arange(0, 2.9, 0.1) + 0.005
@@ -97,7 +97,7 @@ def test_activity_without_any():
 
 
 def drawn(opening: float, *, seed: int, at: tuple[float, float] = (80, 60), light: float = 1.0) -> np.ndarray:
-    """`[240, 320, 3]`: a face of 120 pixels, skin with features of its own, whose mouth is open by `opening` of 1."""
+    """Draws a face of 120 pixels in a frame `[240, 320, 3]`. opening: how far the mouth is open, in [0, 1]."""
     rng = np.random.default_rng(seed)
     skin = cv2.resize(rng.integers(120, 220, (15, 15), dtype=np.uint8), (120, 120), interpolation=cv2.INTER_CUBIC)
     for x in (40, 80):
@@ -150,7 +150,7 @@ def test_flicker_moves_all_alike():
 
 
 def test_the_mouth_is_where_the_landmarks_say():
-    """A face lying on its side, which only the landmarks tell."""
+    """The face lies on its side, which only the landmarks show."""
     upright = [drawn(opening, seed=0) for opening in (0, 1, 0)]
     frames = np.stack([np.rot90(frame) for frame in upright])
     points = TEMPLATE * 120 + [80, 60]
@@ -166,7 +166,7 @@ def test_the_mouth_is_where_the_landmarks_say():
 
 
 def test_a_large_face_is_averaged_not_sampled():
-    """Noise in single pixels of a large face is no movement."""
+    """Noise in single pixels of a large face does not count as movement."""
     rng = np.random.default_rng(0)
     large = cv2.resize(drawn(0.5, seed=0)[..., 0], None, fx=5, fy=5).astype(int)
     frames = np.stack([np.clip(large + rng.normal(scale=12, size=large.shape), 0, 255) for _ in range(3)])
@@ -179,7 +179,7 @@ def test_a_large_face_is_averaged_not_sampled():
 
 
 class Scene:
-    """Two drawn faces side by side for 4 s; a tone is louder the more the mouth moves that speaks."""
+    """Two drawn faces side by side for 4 s. The tone is the louder, the more the mouth of the speaker moves."""
 
     def __init__(self, *, speaker: int, frames: int = 48, scales: tuple[float, float] = (1.0, 1.0)):
         self.times = (np.arange(frames) + 0.5) * 4 / frames
@@ -295,7 +295,7 @@ def test_no_face():
 
 @pytest.fixture(scope="module")
 def talkers(shared: Path) -> list[Media]:
-    """Those that no parameter was chosen on."""
+    """Returns the clips on which no parameter was chosen."""
     clips = sorted((shared / "datasets/grid").glob("*.mpg"))[1::2]
     return [decoding.decode(clip, frames=37) for clip in clips]
 
@@ -315,7 +315,7 @@ def test_real_speakers_beside_one_who_is_silent(talkers: list[Media]):
 
 
 def test_real_speakers_beside_one_who_speaks_too(talkers: list[Media]):
-    """Whose sentence is of the same form and at nearly the same time; chance is .5."""
+    """The other says a sentence of the same form at nearly the same time. Chance is .5."""
     alone = []
     for talker in talkers:
         assert talker.frames is not None

@@ -19,7 +19,7 @@ def faces(*boxes: np.ndarray, landmarks: bool = False) -> Faces:
 
 
 def picture(seed: int, *, size: tuple[int, int] = (90, 160)) -> np.ndarray:
-    """Coarse blobs, another for each seed."""
+    """Returns a picture of coarse blobs that differs for each seed."""
     coarse = np.random.default_rng(seed).integers(0, 256, (9, 16, 3), dtype=np.uint8)
     return np.kron(coarse, np.ones((size[0] // 9, size[1] // 16, 1), np.uint8))
 
@@ -97,7 +97,7 @@ def test_follow_looks_at_each_shot_apart():
 
     def detect(some: np.ndarray) -> list[Faces]:
         seen.extend(some)
-        # The second shot is without a face, the others have it at the same place.
+        # The second shot has no face. The others have the face at the same place.
         return [faces() if (frame == picture(1)).all() else faces(box(20, 10, 60)) for frame in some]
 
     (first,), second, (third,) = follow(frames, times, detect=detect, every=0.4)
