@@ -241,7 +241,7 @@ def test_folder_that_holds_something_else_is_left_alone(tmp_path: Path, run):
     (tmp_path / "thesis.tex").write_text("")
     code, _, err = run(f"--config.out={tmp_path}")
     assert code == 2
-    assert f"{tmp_path} exists and is not a dataset of jmer's" in err
+    assert f"{tmp_path} exists and is not a dataset of jmer" in err
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 

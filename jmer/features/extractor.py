@@ -121,9 +121,9 @@ class Extractor(SequenceOptions, abc.ABC):
         }
 
     @classmethod
-    def is_meant(cls, model: str) -> bool:
-        """Says whether `model` of the config, never empty, chooses this extractor."""
-        return model == cls.kind
+    def reads(cls, model: str) -> bool:
+        """Says whether the extractor reads the file or id `model`; asked of those with `named_by` alone."""
+        return False
 
     def frames_wanted(self, seconds: float) -> int:
         """Returns how many frames `prepare` wants of a clip of this duration; 0 for text and audio."""

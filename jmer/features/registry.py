@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from jmer.features.video.embedding import OnnxVideo
 from jmer.features.video.encoder import HFVideo
 from jmer.features.video.lite import LiteVideo
 
-# The first extractor of a modality whose `is_meant` accepts `config.MODALITY.model` is the one that is used.
+# `config.MODALITY.model` names a kind, or else a file or id, which goes to the first extractor here that reads it.
 EXTRACTORS: tuple[type[Extractor], ...] = (
     LiteText,
     Vader,
@@ -126,7 +127,9 @@ def _classes(modality: str) -> tuple[type[Extractor], ...]:
 
 def _class_of(modality: str, model: str) -> type[Extractor]:
     classes = _classes(modality)
-    chosen = next((cls for cls in classes if model and cls.is_meant(model)), None)
+    by_kind = (cls for cls in classes if not cls.named_by and cls.kind == model)
+    by_file = (cls for cls in classes if cls.named_by and model and cls.reads(model))
+    chosen = next(itertools.chain(by_kind, by_file), None)
     if chosen is None:
         raise UserError(f"config.{modality}.model is '{model}'; expected {_listed(_names(classes))}")
     return chosen

@@ -68,7 +68,7 @@ class PooledLayers(Pooled):
     named_by = "a directory or hub id"
 
     @classmethod
-    def is_meant(cls, model: str) -> bool:
+    def reads(cls, model: str) -> bool:
         return True
 
     @abc.abstractmethod

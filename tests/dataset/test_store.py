@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 import tiny
 
 from jmer.base.errors import UserError
-from jmer.dataset import store
+from jmer.dataset import manifest, store
 
 
 def files(folder):
@@ -59,8 +59,8 @@ def test_views_are_splits_and_train_stays_what_it_is(tmp_path):
         assert [d.dialogue_id for d in found] == [d.dialogue_id for d in dialogues]
         for one, other in zip(found, dialogues, strict=True):
             np.testing.assert_array_equal(one.values["audio"], other.values["audio"])
-    manifest = store.load(tiny.write_dataset(tmp_path / "none")).manifest
-    assert (manifest["views"], manifest["augmentation"]) == (0, {})
+    entries = store.load(tiny.write_dataset(tmp_path / "none")).manifest
+    assert (entries["views"], entries["augmentation"]) == (0, {})
 
 
 def test_an_absent_modality_is_left_out(tmp_path):
@@ -69,6 +69,39 @@ def test_an_absent_modality_is_left_out(tmp_path):
     dataset = store.load(tiny.write_dataset(tmp_path / "d", modalities=modalities))
     assert list(dataset.dims) == ["text", "audio"]
     assert set(dataset.split("dev")[0].values) == {"text", "audio"}
+
+
+def test_the_longest_sequences_are_in_the_manifest(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    out = tiny.write_dataset(tmp_path / "d")
+    dataset = store.load(out)
+    sequences = [s for split in dataset.manifest["splits"] for d in dataset.split(split) for s in d.sequences["audio"]]
+    expected = {"audio": max(map(len, sequences))}
+    assert expected["audio"] > 1
+    with monkeypatch.context() as closed:
+        closed.setattr(store.Dataset, "stored", None)  # nothing is decoded for them
+        assert store.load(out).sequence_lengths == expected
+    # A dataset of an earlier jmer has no such entry: it is read once.
+    entries = json.loads((out / store.MANIFEST).read_text())
+    del entries["sequence_lengths"]
+    (out / store.MANIFEST).write_text(json.dumps(entries))
+    earlier = store.load(out)
+    assert earlier.sequence_lengths == expected
+    assert earlier.sequence_lengths is earlier.sequence_lengths
+    assert store.load(tiny.write_dataset(tmp_path / "none", sequence_dims={})).sequence_lengths == {}
+
+
+def test_a_process_hashes_each_file_once(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    out, hashed = tiny.write_dataset(tmp_path / "d"), []
+    sha256 = manifest.files.sha256
+    monkeypatch.setattr(manifest.files, "sha256", lambda file: hashed.append(file.name) or sha256(file))
+    for _ in range(3):
+        store.load(out)
+    assert sorted(hashed) == sorted(store.load(out).manifest["files"])
+    shard = next(out.glob("*train*"))
+    hashed.clear()
+    shard.write_bytes(shard.read_bytes())  # the same content, written anew
+    store.load(out)
+    assert hashed == [shard.name]
 
 
 def test_a_flipped_bit_is_found(tmp_path):
@@ -86,8 +119,8 @@ def test_a_flipped_bit_is_found(tmp_path):
 
 def test_another_schema_version_is_refused(tmp_path):
     out = tiny.write_dataset(tmp_path / "d")
-    manifest = json.loads((out / store.MANIFEST).read_text())
-    (out / store.MANIFEST).write_text(json.dumps(manifest | {"schema_version": 99}))
+    entries = json.loads((out / store.MANIFEST).read_text())
+    (out / store.MANIFEST).write_text(json.dumps(entries | {"schema_version": 99}))
     with pytest.raises(UserError, match=r"schema_version is 99.*reads 3.*jmer\.extract"):
         store.load(out)
     (out / store.MANIFEST).write_text("{}")

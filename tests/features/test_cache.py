@@ -1,6 +1,8 @@
 """The cache gives back what was put, notices damage, and bears several writers."""
 
+import re
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -11,7 +13,11 @@ import pytest
 from jmer.base.errors import UserError
 from jmer.base.paths import cache_root
 from jmer.base.types import Extracted
+from jmer.features import libraries, registry
+from jmer.features.audio.lite import LiteAudio
 from jmer.features.cache import Cache
+from jmer.features.video.lite import LiteVideo
+from jmer.features.views import AudioView
 
 KEYS = [f"{i:064x}" for i in range(40)]
 AUDIO = fakes.Loudness()
@@ -73,6 +79,35 @@ def test_several_processes_at_once(tmp_path: Path):
     with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
         assert list(pool.map(hammer, [str(tmp_path)] * 3)) == [5 * len(KEYS)] * 3
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == len(KEYS)  # and nothing left over
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard(fakes.Loudness):
+    libraries = ("librosa", "av")
+
+
+def test_features_of_two_releases_never_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """They do in a cache without releases: one interpreter gets librosa 0.11, another one librosa 1.0."""
+    cache, releases = Cache(tmp_path), {"librosa": "0.11", "av": "18.1"}
+    monkeypatch.setattr(libraries, "release", lambda name: releases[name])
+    fingerprint = Heard().fingerprint
+    cache.put(KEYS[0], Heard(), Extracted(vector=vector(KEYS[0])))
+    assert cache.get(KEYS[0], Heard()) is not None
+    for name, newer in (("librosa", "1.0"), ("av", "19.0")):
+        with monkeypatch.context() as upgrade:
+            upgrade.setitem(releases, name, newer)
+            assert cache.get(KEYS[0], Heard()) is None
+            assert Heard().fingerprint == fingerprint  # a trained run still finds its extractor
+    assert cache.get(KEYS[0], Heard()) is not None
+
+
+def test_releases_of_all_extractors_are_known():
+    for extractor in registry.EXTRACTORS:
+        for name in extractor.libraries:
+            assert re.fullmatch(r"\d+\.\d+", libraries.release(name))
+    assert {"librosa", "av"} <= set(LiteAudio.libraries)
+    assert {"opencv", "av"} <= set(LiteVideo.libraries)
+    assert {"librosa", "av", "numpy"} <= set(AudioView(base=LiteAudio(), number=1).libraries)
 
 
 def test_default_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

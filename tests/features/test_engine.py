@@ -21,6 +21,7 @@ from jmer.base.errors import UserError
 from jmer.base.types import UNLABELLED, Corpus, Dialogue, Media, Utterance
 from jmer.features import engine, worker
 from jmer.features.cache import Cache
+from jmer.features.extractor import Prepared
 from jmer.features.results import features_of, row_of
 
 
@@ -438,3 +439,54 @@ def test_sequences_are_kept_beside_the_vectors(everything, tmp_path: Path):
                     assert sequence.tolist() == words
                 else:
                     assert sequence.shape == (2, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swapped(fakes.Loudness):
+    """Another process writes another clip to the file while this extractor works."""
+
+    clip: str = ""
+    other: str = ""
+
+    kind = "swapped"
+
+    def prepare(self, raw: Media) -> Prepared:
+        prepared = super().prepare(raw)
+        shutil.copy(self.other, self.clip)
+        return prepared
+
+
+def test_clip_that_changes_while_it_is_read_fails_and_is_not_cached(folder: Path, tmp_path: Path, no_pool: NoPool):
+    """Nobody knows whether its features are of the content that was hashed or of the other one."""
+    clip, cache = tmp_path / "clip.wav", tmp_path / "cache"
+    write_clip(tmp_path / "other.wav", pictures=False, seconds=0.5)
+    shutil.copy(folder / "sound.wav", clip)
+    corpus = corpus_of([Utterance(id="u", speaker="a", clip=clip)])
+    swapped = Swapped(clip=str(clip), other=str(tmp_path / "other.wav"))
+    extraction = extract(corpus, cache, {"audio": swapped})[0]
+    assert row_of(extraction.dialogue.utterances[0], extraction.results[0]) == (
+        "failed",
+        "audio: the file changed while it was read; run the same command again",
+    )
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+    # Changed between hashing and decoding, the clip fails as well; hashed anew, it has its own features.
+    digests = {clip: worker.digest(folder / "sound.wav")}
+    (result,) = engine.extract(corpus, {"audio": fakes.Loudness()}, digests=digests, cache=Cache(cache), workers=1)
+    assert result.results[0]["audio"].status == "failed"
+    vector = flat(extract(corpus, cache, {"audio": fakes.Loudness()}))["u"]["audio"].vector
+    assert vector is not None
+    assert vector[1] == 8000  # samples in half a second
+
+
+def test_clip_that_cannot_be_hashed_is_never_cached(folder: Path, tmp_path: Path, no_pool: NoPool):
+    """Two such clips would share a key, and each could be given the other's features."""
+    corpus = corpus_of([Utterance(id=name, speaker="a", clip=folder / name) for name in ("sound.wav", "mute.mp4")])
+    digests = dict.fromkeys((folder / "sound.wav", folder / "mute.mp4"), "")
+    for _ in range(2):
+        stream = engine.extract(corpus, EXTRACTORS, digests=digests, cache=Cache(tmp_path), workers=1)
+        results = flat(list(stream))
+        assert results["sound.wav"]["audio"].vector is not None
+        assert results["mute.mp4"]["video"].vector is not None
+        assert results["mute.mp4"]["audio"].vector is None
+    assert no_pool.clips == ["sound.wav", "mute.mp4"] * 2
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

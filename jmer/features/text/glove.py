@@ -36,7 +36,7 @@ class Glove(Pooled):
     named_by = "a file of word vectors"
 
     @classmethod
-    def is_meant(cls, model: str) -> bool:
+    def reads(cls, model: str) -> bool:
         return Path(model).suffix in SUFFIXES
 
     @functools.cached_property

@@ -43,7 +43,7 @@ class OnnxVideo(Pooled, FrameReader):
     named_by = "an ONNX file"
 
     @classmethod
-    def is_meant(cls, model: str) -> bool:
+    def reads(cls, model: str) -> bool:
         return model.endswith(".onnx")
 
     def check(self) -> None:
