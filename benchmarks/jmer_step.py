@@ -13,15 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 from step_worker import read_corpus, seconds, serve
 
+from jmer.base.options import from_config
 from jmer.base.types import MODALITIES, UNLABELLED, Features
 from jmer.config import Config, base
 from jmer.dataset.flat import flatten
 from jmer.dataset.plan import Plan, evaluation_plan
-from jmer.runs import directory
+from jmer.runs import building, directory, environment
+from jmer.runs.inputs import Inputs, Modality
 from jmer.runs.predictor import BATCH_UTTERANCES, predict_features
+from jmer.runs.progress import Progress
 from jmer.training import steps
 from jmer.training.devices import Placement, put, share_cores
 from jmer.training.optim import make_optimizer
+from jmer.training.options import TrainOptions
 
 LABELS = tuple("abcdefg")
 
@@ -67,7 +71,7 @@ class Side:
     """The commands."""
 
     def __init__(self, path: str, settings: dict[str, Any]):
-        directory.keep_compiled()
+        environment.keep_compiled()
         share_cores(settings["seeds"])
         file, self.given = read_corpus(path)
         self.seeds, self.config = tuple(range(settings["seeds"])), config_of(settings)
@@ -75,9 +79,10 @@ class Side:
         self.dialogues = features(file)
         lengths = [len(d) for d in self.dialogues]
         self.plan = Plan(lengths, batch_utterances=settings["batch_utterances"])
-        self.model = directory.make_model(self.config, dims=self.dims, sequence_dims={}, labels=LABELS)
+        options = from_config(TrainOptions, self.config)
+        self.model = building.make_model(options, dims=self.dims, sequence_dims={}, labels=LABELS)
         counts = np.bincount(file["label"][:-1], minlength=len(LABELS))
-        objective = directory.make_objective(self.config, self.model, counts)
+        objective = building.make_objective(options, labels=LABELS, counts=counts)
         self.optimizer = make_optimizer(lr=1e-3, total_steps=10**6, warmup=0.0, weight_decay=0.01, clip_norm=1.0)
         self.placement = Placement(seeds=len(self.seeds))
         self.train_epoch = steps.make_train_epoch(self.model, self.optimizer, objective, self.placement)
@@ -172,20 +177,24 @@ class Side:
     def _run(self, params: Any) -> directory.Run:
         """A run as jmer.train leaves it and `directory.load` opens it, but for what only describes it."""
         return directory.Run(
-            workdir=Path(),
-            config=self.config,
-            labels=LABELS,
-            modalities={m: {"dim": d} for m, d in self.dims.items()},
+            directory=directory.RunDirectory(Path()),
+            options=from_config(TrainOptions, self.config),
+            inputs=Inputs(
+                labels=LABELS,
+                dataset_fingerprint="",
+                modalities={m: Modality(dim=d, extractor={}, fingerprint="") for m, d in self.dims.items()},
+                sequence_dims={},
+            ),
             model=self.model,
             params=jax.tree.map(lambda x: jax.device_put(np.asarray(x)[:, None]), params),
             stats=jax.device_put(jax.device_get(self.stats)),
-            progress={},
+            progress=Progress.start(seeds=len(self.seeds), keep=1),
         )
 
 
 def main(path: str, settings: dict[str, Any]) -> None:
     side = Side(path, settings)
-    found = directory.environment("")
+    found = environment.environment()
     about = {name: found["packages"][name] for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
     about |= {"python": found["python"], "revision": found["git_revision"], "device": found["devices"][0]}
     about["threads"] = len(os.sched_getaffinity(0))

@@ -35,9 +35,11 @@ from step_worker import Worker
 
 from jmer.base import cli, files
 from jmer.base.errors import UserError
+from jmer.base.options import from_config
 from jmer.base.types import MODALITIES
-from jmer.runs import directory
+from jmer.runs import building
 from jmer.training import steps
+from jmer.training.options import TrainOptions
 
 BENCHMARKS = Path(__file__).parent
 RESULTS = BENCHMARKS / "results"
@@ -240,8 +242,8 @@ def write_corpus(out: Path, meld: Path, *, count: int | None) -> np.ndarray:
     x = rng.normal(size=(len(MODALITIES), n + 1, D)).astype(np.float32)
     x[:, -1] = 0
     dims: dict[str, int] = dict.fromkeys(MODALITIES, D)
-    config = config_of({"hidden": HIDDEN, "heads": HEADS})
-    model = directory.make_model(config, dims=dims, sequence_dims={}, labels=LABELS)
+    options = from_config(TrainOptions, config_of({"hidden": HIDDEN, "heads": HEADS}))
+    model = building.make_model(options, dims=dims, sequence_dims={}, labels=LABELS)
     params = jax.tree.map(lambda p: np.asarray(p[0]), steps.init_params(model, seeds=[0]))
     named = {
         "param/" + "/".join(key.key for key in path): value

@@ -15,16 +15,18 @@ import jax
 import numpy as np
 from jmer_step import LABELS
 
+from jmer.base.options import from_config
 from jmer.base.types import MODALITIES, UNLABELLED, Features
 from jmer.config import Config
 from jmer.dataset.flat import flatten
 from jmer.dataset.plan import Plan
 from jmer.nn.model import Model
-from jmer.runs import directory
+from jmer.runs import building
 from jmer.training import steps
 from jmer.training.devices import Placement, put
 from jmer.training.feed import Feed
 from jmer.training.optim import make_optimizer
+from jmer.training.options import TrainOptions
 
 RESULTS = Path(__file__).parent / "results"
 MIB = 2**20
@@ -93,8 +95,9 @@ def training(corpus: Sequence[Features], config: Config, *, seeds: Sequence[int]
     lap("flatten")
     stats = put(steps.feature_stats(flat), placement.everywhere)
     lap("statistics")
-    model = directory.make_model(config, dims=dims, sequence_dims={}, labels=LABELS)
-    objective = directory.make_objective(config, model, np.bincount(flat.label[:-1], minlength=len(LABELS)))
+    options, counts = from_config(TrainOptions, config), np.bincount(flat.label[:-1], minlength=len(LABELS))
+    model = building.make_model(options, dims=dims, sequence_dims={}, labels=LABELS)
+    objective = building.make_objective(options, labels=LABELS, counts=counts)
     optimizer = make_optimizer(lr=1e-3, total_steps=10**6, warmup=0.0, weight_decay=0.01, clip_norm=1.0)
     train_epoch = steps.make_train_epoch(model, optimizer, objective, placement)
     state = put(steps.init_state(model, optimizer, seeds=seeds), placement.state)

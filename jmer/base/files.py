@@ -13,8 +13,18 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def save_json(file: Path, value: Any) -> None:
-    """Writes a JSON file in one stroke: it is never seen half written."""
+def save_text(file: Path, text: str) -> None:
+    """Writes a text file in one stroke: a reader, or a later process after a kill, never sees half of the text."""
     partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, file)
+
+
+def save_json(file: Path, value: Any) -> None:
+    """Writes a JSON file, as `save_text` does."""
+    save_text(file, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def is_partial(file: Path) -> bool:
+    """Whether a file is what a process left that was killed within `save_text` or `save_json`."""
+    return file.name.startswith(".") and file.name.endswith(".partial")

@@ -128,6 +128,8 @@ def predict(model: Model, params: Tree, stats: Tree, batch: Batch) -> tuple[jax.
 def confusion(model: Model, params: Tree, stats: Tree, flat: Batch, index: jax.Array) -> jax.Array:
     """Returns every seed's confusion counts `[S, C, C]` (rows true, columns predicted) over J batches.
 
+    An utterance whose logits are not all finite is not counted, so that the caller can tell.
+
     flat, index: of `batches.flatten` and `batches.evaluation_plan`.
     """
     c = model.num_classes
@@ -136,8 +138,9 @@ def confusion(model: Model, params: Tree, stats: Tree, flat: Batch, index: jax.A
         batch = gather(flat, index)
 
         def one_seed(params: Tree) -> jax.Array:
-            predicted = _apply(model, params, stats, batch).logits.argmax(-1)
-            pair = jnp.where(batch.label != UNLABELLED, batch.label * c + predicted, c * c)
+            logits = _apply(model, params, stats, batch).logits
+            counted = (batch.label != UNLABELLED) & jnp.isfinite(logits).all(axis=-1)
+            pair = jnp.where(counted, batch.label * c + logits.argmax(-1), c * c)
             return jnp.zeros((c * c + 1,), jnp.int32).at[pair.reshape(-1)].add(1)[:-1].reshape(c, c)
 
         return counts + jax.vmap(one_seed)(params), None
