@@ -133,10 +133,12 @@ def run_row(
 
     from jmer.base import cli, files
     from jmer.base.errors import UserError
+    from jmer.base.options import from_config
     from jmer.config import base
     from jmer.dataset import store
     from jmer.runs import directory, fit, predictor
     from jmer.training import metrics
+    from jmer.training.options import TrainOptions
 
     jax.config.update("jax_compilation_cache_dir", str(folder / "xla"))  # the folds have the same shapes
     config = base()
@@ -149,10 +151,10 @@ def run_row(
             for i, source in enumerate(datasets):
                 workdir = folder / slug / str(i)
                 shutil.rmtree(workdir, ignore_errors=True)
-                config.dataset = str(source)
-                fit.fit(config, workdir)
+                config.dataset, dataset = str(source), store.load(source)
+                fit.fit(from_config(TrainOptions, config), dataset, workdir)
                 run = directory.load(workdir)
-                dialogues = store.load(source).split("dev" if name == "meld" else "test")
+                dialogues = dataset.split("dev" if name == "meld" else "test")
                 probs.append(np.concatenate([p for p, _ in predictor.predict_features(run, dialogues)], axis=1))
                 labels.append(np.concatenate([d.labels for d in dialogues]))
                 params = sum(x[0, 0].size for x in jax.tree.leaves(run.params))

@@ -17,8 +17,10 @@ from jmer.base.types import MODALITIES, UNLABELLED, Features
 from jmer.dataset.flat import flatten
 from jmer.dataset.plan import Plan, evaluation_plan
 from jmer.nn.model import Model
-from jmer.runs import directory
+from jmer.runs import directory, environment
+from jmer.runs.inputs import Inputs, Modality
 from jmer.runs.predictor import BATCH_UTTERANCES, predict_features
+from jmer.runs.progress import Progress
 from jmer.training import steps
 from jmer.training.devices import Placement, put, share_cores
 from jmer.training.objective import Objective
@@ -70,7 +72,7 @@ class Side:
     """The commands."""
 
     def __init__(self, path: str, settings: dict[str, Any]):
-        directory.keep_compiled()
+        environment.keep_compiled()
         share_cores(settings["seeds"])
         file, self.given = read_corpus(path)
         self.seeds, self.options = tuple(range(settings["seeds"])), options_of(settings)
@@ -177,20 +179,24 @@ class Side:
     def _run(self, params: Any) -> directory.Run:
         """A run as jmer.train leaves it and `directory.load` opens it, but for what only describes it."""
         return directory.Run(
-            workdir=Path(),
+            directory=directory.RunDirectory(Path()),
             options=self.options,
-            labels=LABELS,
-            modalities={m: {"dim": d} for m, d in self.dims.items()},
+            inputs=Inputs(
+                labels=LABELS,
+                dataset_fingerprint="",
+                modalities={m: Modality(dim=d, extractor={}, fingerprint="") for m, d in self.dims.items()},
+                sequence_dims={},
+            ),
             model=self.model,
             params=jax.tree.map(lambda x: jax.device_put(np.asarray(x)[:, None]), params),
             stats=jax.device_put(jax.device_get(self.stats)),
-            progress={},
+            progress=Progress.start(seeds=len(self.seeds), keep=1),
         )
 
 
 def main(path: str, settings: dict[str, Any]) -> None:
     side = Side(path, settings)
-    found = directory.environment("")
+    found = environment.environment()
     about = {name: found["packages"][name] for name in ("jax", "jaxlib", "flax", "optax", "numpy")}
     about |= {"python": found["python"], "revision": found["git_revision"], "device": found["devices"][0]}
     about["threads"] = len(os.sched_getaffinity(0))

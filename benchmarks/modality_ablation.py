@@ -1,10 +1,10 @@
-"""What each modality alone is worth: trains on all and on each one, and prints a table.
+"""Measures what each modality alone is worth: trains on all modalities and on each one, and prints a table.
 
     python benchmarks/modality_ablation.py [--config=FILE] [--config.dataset=DIR] [--workdir=runs/NAME]
 
-With no dataset given it uses the embedded sample, which is synthetic: its table shows that fusion works, nothing more.
-The row of all modalities is the run in WORKDIR, as `jmer.train` makes it; the others lie beside it, WORKDIR-text and so
-on. A run that is already there is not trained again.
+With no dataset given, the embedded sample is used. The sample is synthetic, so its table only shows that fusion works.
+The row of all modalities is the run in WORKDIR, as `jmer.train` makes it; the run on text alone lies beside it in
+WORKDIR-text, and so on. A run that is already finished is not trained again.
 """
 
 import contextlib
@@ -12,37 +12,38 @@ import io
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from jmer.base import cli
+from jmer.base.options import from_config
 from jmer.dataset import build, store
 from jmer.runs import directory, fit, scoring
+from jmer.training.options import TrainOptions
 
 
 def main(argv: Sequence[str]) -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument(
-        "--workdir", type=Path, help="run of all modalities; default runs/NAME, NAME that of the config"
+        "--workdir", type=Path, help="run of all modalities; default runs/NAME, NAME that of the config file"
     )
     parser.set_defaults(config="configs/gat_fusion.py")
     args = cli.parse(parser, argv, config=True)
-    config = args.config
-    if not config.dataset:
-        config.dataset = str(build.sample_dataset())
-    dataset = store.load(Path(config.dataset))
+    options = from_config(TrainOptions, args.config)
+    options = replace(options, dataset=options.dataset or str(build.sample_dataset()))
+    dataset = store.load(Path(options.dataset))
     whole = args.workdir or Path("runs") / args.config_name
     rows = []
     for modality in ("", *dataset.dims):
         start = time.perf_counter()
-        config.modalities = modality
         workdir = whole.with_name(f"{whole.name}-{modality}") if modality else whole
-        fit.fit(config, workdir)
+        fit.fit(replace(options, modalities=modality), dataset, workdir)
         run = directory.load(workdir)
         results = {}
         for split in ("dev", "test"):
             if split in dataset.manifest["splits"]:
-                with contextlib.redirect_stdout(io.StringIO()):  # the table below says it all
-                    results[split] = scoring.evaluate([run], dataset, split)
+                with contextlib.redirect_stdout(io.StringIO()):  # one table at the end replaces the reports
+                    results[split] = scoring.score([run], dataset, split, vote=False)
         rows.append((modality or "all", results, time.perf_counter() - start))
     splits = list(rows[0][1])
     print(

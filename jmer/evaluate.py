@@ -1,10 +1,11 @@
-"""Evaluates a run's best checkpoint (chosen on dev) on a split.
+"""Evaluates the best epochs of a run, which were chosen on dev, on a split.
 
     python -m jmer.evaluate --workdir=runs/x --split=test [--dataset=DIR] [--vote] [--with=runs/y ...]
 
 Writes metrics.json, confusion_matrix.png and predictions.csv into WORKDIR/eval/SPLIT and prints the report. With --vote
-the seeds vote: their probabilities are averaged, and there is one score; --with adds the seeds of other runs to the
-vote. That goes into WORKDIR/eval/SPLIT-vote.
+the seeds vote: their probabilities are averaged, and there is one score. --with adds the seeds of another run to the
+vote. A vote is written into WORKDIR/eval/SPLIT-vote. A run that was trained with config.vote is always evaluated both
+ways.
 """
 
 import sys
@@ -31,14 +32,17 @@ def main(argv: Sequence[str]) -> int:
     args = cli.parse(parser, argv)
 
     # These modules import JAX, which takes seconds. A mistake in the arguments is reported before.
-    from jmer.dataset import store
     from jmer.runs import directory
-    from jmer.runs.scoring import evaluate
+    from jmer.runs.environment import keep_compiled
+    from jmer.runs.scoring import dataset_of, score, score_run
 
-    directory.keep_compiled()
-    members = [directory.load(workdir) for workdir in (args.workdir, *args.others)]
-    dataset = store.load(args.dataset or Path(members[0].config.dataset))
-    evaluate(members, dataset, args.split, vote=args.vote or bool(args.others))
+    keep_compiled()
+    run, *others = [directory.load(workdir) for workdir in (args.workdir, *args.others)]
+    dataset = dataset_of(run, args.dataset)
+    if args.vote or others:
+        score([run, *others], dataset, args.split, vote=True)
+    else:
+        score_run(run, dataset, args.split)
     return cli.EXIT_OK
 
 

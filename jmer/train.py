@@ -1,12 +1,15 @@
-"""Trains a model on a dataset directory; with none given, extracts the embedded sample first.
+"""Trains a model on a dataset directory; with no dataset given, extracts the embedded sample first.
 
     python -m jmer.train --config configs/gat_fusion.py [--config.dataset=DIR] [--workdir=runs/x]
 
-Running the same command again goes on from the last epoch. The epoch that counts is chosen on dev by weighted F1.
+The same command again goes on after the last epoch that was saved. Settings that do not change the result may differ
+then: another place of the same dataset, devices, vote, and more epochs, over which the learning rate then decays. The
+best epoch is chosen on dev by weighted F1.
 """
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from jmer.base import cli
@@ -28,30 +31,28 @@ def main(argv: Sequence[str]) -> int:
     from jmer.dataset import store
     from jmer.dataset.build import sample_dataset
     from jmer.runs import directory
+    from jmer.runs.environment import keep_compiled
     from jmer.runs.fit import fit
-    from jmer.runs.scoring import evaluate
+    from jmer.runs.scoring import score_run
     from jmer.training.devices import is_main, join_processes, share_cores
 
-    workdir = args.workdir or Path("runs") / args.config_name
+    options, workdir = args.options, args.workdir or Path("runs") / args.config_name
     if args.coordinator:
         join_processes(args.coordinator, count=args.processes, number=args.process)
     else:
-        share_cores(args.config.seeds)
-    directory.keep_compiled()
-    if not args.config.dataset:
-        args.config.dataset = str(sample_dataset())
-    fit(args.config, workdir)
+        share_cores(options.seeds)
+    keep_compiled()
+    options = replace(options, dataset=options.dataset or str(sample_dataset()))
+    dataset = store.load(Path(options.dataset))
+    fit(options, dataset, workdir)
     if jax.process_count() > 1:
         if is_main():
             print(f"python -m jmer.evaluate --workdir={workdir} scores the run, in one process")
         return cli.EXIT_OK
     run = directory.load(workdir)
-    dataset = store.load(Path(run.config.dataset))
     for split in ("dev", "test"):
         if split in dataset.manifest["splits"]:
-            evaluate([run], dataset, split)
-            if run.config.vote:
-                evaluate([run], dataset, split, vote=True)
+            score_run(run, dataset, split)
     return cli.EXIT_OK
 
 

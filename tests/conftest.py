@@ -23,7 +23,7 @@ import pytest
 jaxtyping.install_import_hook("jmer", "type_checker.check")
 
 # Importing jmer adds the flag that mends jaxlib 0.10.2 to those above: tests/base/test_jaxsetup.py.
-from jmer.base.paths import cache_root
+from jmer.base.paths import cache_root  # noqa: E402 (after the hook)
 
 # Tests name caches of their own. With numba's cache in them, every test would compile librosa's functions again.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_root() / "numba"))

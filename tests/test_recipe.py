@@ -1,5 +1,7 @@
 """The README's recipe for MELD, on an archive of MELD's shape and damage that is served on this machine."""
 
+import csv
+import json
 import re
 import shlex
 from concurrent.futures import ThreadPoolExecutor
@@ -8,9 +10,11 @@ from pathlib import Path
 
 import file_server
 import jax
+import numpy as np
 import pytest
 from media_files import sine, write_clip
 from meld_archive import damaged_clips, write_meld_archive
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from jmer.base import cli
 from jmer.dataset import store
@@ -95,4 +99,35 @@ def test_from_the_download_to_a_score(
             assert (dialogue.labels == dataset.labels.index("joy")).all()
 
     assert "written to runs/meld/eval/dev" in printed["evaluate"]
-    assert Path("runs/meld/eval/dev/metrics.json").is_file()
+    check_score(Path("runs/meld/eval/dev"), dataset)
+
+
+def check_score(folder: Path, dataset: store.Dataset) -> None:
+    """Computes the scores of `metrics.json` again, by scikit-learn, from the rows of `predictions.csv`."""
+    with (folder / "predictions.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    dialogues = dataset.split("dev")
+    assert [row["utterance"] for row in rows] == [name for d in dialogues for name in d.utterance_ids]
+    assert [row["text"] for row in rows] == [text for d in dialogues for text in d.texts]
+    assert [row["label"] for row in rows] == [dataset.labels[i] for d in dialogues for i in d.labels]
+    for row in rows:
+        probs = {label: float(row[label]) for label in dataset.labels}
+        assert sum(probs.values()) == pytest.approx(1, abs=1e-5)
+        assert row["prediction"] == max(probs, key=lambda label: probs[label])
+    result = json.loads((folder / "metrics.json").read_text())
+    assert (result["n"], result["labels"], result["split"]) == (len(rows), list(dataset.labels), "dev")
+    true, predicted = ([row[name] for row in rows] for name in ("label", "prediction"))
+    labels = list(dataset.labels)
+    for average in ("weighted", "macro"):
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            true,
+            predicted,
+            labels=labels,
+            average=average,
+            zero_division=0.0,  # pyright: ignore[reportArgumentType]
+        )
+        expected = {"f1": f1} if average == "macro" else {"f1": f1, "precision": precision, "recall": recall}
+        for name, value in expected.items():
+            assert result[f"{average}_{name}"]["values"] == [pytest.approx(value)]
+    assert result["accuracy"]["mean"] == pytest.approx(np.mean(np.array(true) == np.array(predicted)))
+    assert result["confusion_matrix"] == confusion_matrix(true, predicted, labels=labels).tolist()

@@ -15,23 +15,16 @@ from jmer.base import cli
 from jmer.base.types import UNLABELLED, Features
 from jmer.dataset import build, store
 from jmer.dataset.flat import flatten, longest
-from jmer.runs import directory, fit, predictor, scoring
+from jmer.runs import directory, predictor, scoring
 from jmer.training import checkpoint, steps
 
 ABSENT = {"dim": 0, "extractor": None, "fingerprint": "", "reason": "switched off"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _optax():
-    """Optax raises a float to an integer power, which strict promotion forbids; our own code is strict elsewhere."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
 def cue_dialogue(name: str, rng: np.random.Generator) -> Features:
-    """Frames that name one class each, every class as often; the true one has a mark, where it stands is chance.
+    """Each frame names one class, and every class is named equally often; one frame of the true class has a mark.
 
-    So the mean over the frames, which is the vector, is the same for all.
+    The position of the mark is random. The mean over the frames, which is the vector, is the same for every utterance.
     """
     n, classes = 6, len(tiny.LABELS)
     labels = rng.integers(classes, size=n).astype(np.int32)
@@ -60,13 +53,12 @@ def test_attention_finds_the_frame_that_the_mean_does_not_show(tmp_path):
     data = tiny.write_dataset(tmp_path / "d", splits=splits, modalities=modalities, sequence_dims={"audio": 4})
     accuracy = {}
     for sequences in ("", "audio"):
-        config = tiny.config(
-            data, sequences=sequences, encoder="none", graph="none", hidden=16, epochs=15, lr=3e-2, dropout=0.1,
-            batch_utterances=64, patience=15,
+        tiny.train(
+            data, tmp_path / f"run{sequences}", sequences=sequences, encoder="none", graph="none", hidden=16, epochs=15,
+            lr=3e-2, dropout=0.1, batch_utterances=64, patience=15,
         )  # fmt: skip
-        fit.fit(config, tmp_path / f"run{sequences}")
         run = directory.load(tmp_path / f"run{sequences}")
-        accuracy[sequences] = scoring.evaluate([run], store.load(data), "dev")["accuracy"]["mean"]
+        accuracy[sequences] = scoring.score([run], store.load(data), "dev", vote=False)["accuracy"]["mean"]
     assert accuracy[""] < 0.5
     assert accuracy["audio"] > 0.95
 
@@ -84,7 +76,7 @@ def test_statistics_are_those_of_all_frames():
 
 
 def raw_utterances(folder: Path, n: int, rng: np.random.Generator) -> list[dict[str, str]]:
-    """Utterances with words, a sound, both or neither, each of another length."""
+    """Utterances with words, with a sound, with both or with neither, each of a different length."""
     words = ("great", "awful", "chair", "love", "nothing")
     utterances = []
     for i in range(n):
@@ -99,7 +91,7 @@ def raw_utterances(folder: Path, n: int, rng: np.random.Generator) -> list[dict[
 
 @pytest.fixture(scope="module")
 def spoken(tmp_path_factory):
-    """A dataset of words and sounds with sequences of both, and its dialogues as they were given."""
+    """A dataset of words and sounds with sequences of both, and the raw dialogues that it was extracted from."""
     folder, rng = tmp_path_factory.mktemp("spoken"), np.random.default_rng(0)
     given = [(split, raw_utterances(folder, n, rng)) for split, n in (("train", 6), ("train", 8), ("dev", 7))]
     rows = ["dialogue,utterance,speaker,text,label,split,clip"]
@@ -116,13 +108,13 @@ def spoken(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(spoken, tmp_path_factory):
-    """With all that training does to features, from one run and from one that was interrupted."""
-    config = tiny.config(
-        spoken[0], sequences="text,audio", encoder="none", graph="none", epochs=2, mixup=0.3, feature_noise=0.1,
-        modality_dropout=0.2,
-    )  # fmt: skip
+    """Runs with every augmentation of features: `whole`, and `resumed`, which was killed after its first epoch."""
+    options = {
+        "sequences": "text,audio", "encoder": "none", "graph": "none", "epochs": 2, "mixup": 0.3, "feature_noise": 0.1,
+        "modality_dropout": 0.2,
+    }  # fmt: skip
     folder, patch, save = tmp_path_factory.mktemp("runs"), pytest.MonkeyPatch(), checkpoint.Checkpoints.save
-    fit.fit(config, folder / "whole")
+    tiny.train(spoken[0], folder / "whole", **options)
 
     def killed(self, epoch, **parts):
         save(self, epoch, **parts)
@@ -131,8 +123,8 @@ def trained(spoken, tmp_path_factory):
     with patch.context() as m:
         m.setattr(checkpoint.Checkpoints, "save", killed)
         with pytest.raises(KeyboardInterrupt):
-            fit.fit(config, folder / "resumed")
-    fit.fit(config, folder / "resumed")
+            tiny.train(spoken[0], folder / "resumed", **options)
+    tiny.train(spoken[0], folder / "resumed", **options)
     return folder
 
 
@@ -151,9 +143,9 @@ def test_prediction_from_text_and_clips_equals_evaluation(spoken, trained):
     assert {len(s) for s in dialogue.sequences["audio"]} == {0, 6}
     ((expected, _),) = predictor.predict_features(run, [dialogue])
     found = jmer.load(trained / "whole").predict(utterances)
-    probs = [[p.probs[label] for label in run.labels] for p in found]
+    probs = [[p.probs[label] for label in run.inputs.labels] for p in found]
     np.testing.assert_allclose(probs, expected[0], atol=1e-5)
-    # The frames do count.
+    # The frames make a difference.
     ((without, _),) = predictor.predict_features(run, [Features(**{**vars(dialogue), "sequences": {}})])
     assert np.abs(without - expected).max() > 1e-3
 

@@ -10,12 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jmer.base.options import from_config
 from jmer.base.types import UNLABELLED, Batch, Features
 from jmer.config import Config, base
 from jmer.dataset import store
 from jmer.dataset.flat import flatten, gather
 from jmer.nn.model import Model
 from jmer.nn.options import ModelOptions
+from jmer.runs import fit
+from jmer.training.options import TrainOptions
 
 DIMS = {"text": 6, "audio": 5, "video": 4}
 SEQUENCE_DIMS = {"audio": 3}
@@ -39,11 +42,20 @@ def apply(module: nn.Module, variables: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def config(dataset: Path, **options) -> Config:
+    """The config of a small model; `options` are by dotted name."""
     made = base()
     small = {"devices": 1, "hidden": 8, "heads": 2, "batch_utterances": 16, "epochs": 4, "lr": 1e-2}
-    for name, value in ({"dataset": str(dataset)} | small | options).items():
-        made[name] = value
+    made.update_from_flattened_dict({"dataset": str(dataset)} | small | options)
     return made
+
+
+def train(dataset: Path, workdir: Path, **options) -> None:
+    """Trains on a dataset directory with the options of `config`.
+
+    Optax raises a float to an integer power, which strict promotion forbids; jmer's own code is strict elsewhere.
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        fit.fit(from_config(TrainOptions, config(dataset, **options)), store.load(dataset), workdir)
 
 
 def dialogue(length: int, rng: np.random.Generator, *, name: str = "d0", speakers: int = 3) -> Features:

@@ -126,8 +126,8 @@ def _push(
     sources: np.ndarray,
     *,
     order: int,
-    alpha: float,
-    rmax: float = 0.0,
+    alpha: Any,
+    rmax: Any = 0.0,
     top_k: int | None = None,
     scheme: str = "ppr",
 ) -> tuple[sp.csr_array, np.ndarray]:

@@ -31,7 +31,7 @@ class Encoder(nn.Module):
             hidden = x.shape[-1] // 2 if both else x.shape[-1]
             x = x + GRU(hidden=hidden, bidirectional=both, precision=o.precision, name="gru")(x, rows)
         blocks = {"bigru_attention": 1, "transformer": o.encoder_layers}.get(o.encoder, 0)
-        pairs = dialogue_pairs(rows, causal=o.causal) if blocks else None
+        pairs = dialogue_pairs(rows, causal=o.causal)
         for i in range(blocks):
             block = Block(options=o, feed_forward=o.encoder == "transformer", name=f"block_{i}")
             x = block(x, None, pairs)

@@ -1,207 +1,184 @@
 """Training into a run directory, from where an earlier call stopped."""
 
-import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
 
-from jmer.base import files
 from jmer.base.errors import UserError
-from jmer.base.types import MODALITIES, UNLABELLED, Batch
-from jmer.config import RESULT_NEUTRAL, Config, check, check_fit, names_in
+from jmer.base.types import UNLABELLED, FlatSplit
 from jmer.dataset import store
-from jmer.dataset.flat import dialogue_lengths, gather
+from jmer.dataset.flat import dialogue_lengths, head
 from jmer.dataset.plan import Plan, evaluation_plan
-from jmer.runs import directory
+from jmer.runs.directory import RunDirectory
+from jmer.runs.inputs import inputs_of, model_of
+from jmer.runs.log import Log, describe_classes
 from jmer.runs.predictor import BATCH_UTTERANCES
+from jmer.runs.progress import Progress
 from jmer.training import metrics, sampling, steps
-from jmer.training.checkpoint import Checkpoints
-from jmer.training.devices import Placement, is_main, put, wait_for_all
+from jmer.training.checkpoint import Checkpoints, latest_epoch, remove_cut_off
+from jmer.training.devices import Placement, as_main, is_main, put, wait_for_all
 from jmer.training.feed import Feed, load_flat
+from jmer.training.objective import Objective
 from jmer.training.optim import make_optimizer
+from jmer.training.options import TrainOptions
 
 
-def fit(config: Config, workdir: Path) -> None:
-    """Trains into `workdir`, from where an earlier call stopped.
+def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
+    """Trains into `workdir`, from where an earlier call stopped, until all epochs are done or patience runs out.
+
+    Args:
+      dataset: the opened dataset; `options.dataset` records where it lies.
 
     Raises:
-      UserError: the dataset is unfit, or `workdir` holds a run of another config or dataset.
-      FloatingPointError: the loss is no longer finite.
+      UserError: the dataset is unfit, `workdir` holds a run whose result these settings would change, or an epoch made
+        the loss or the parameters infinite or NaN. Such an epoch is not saved.
     """
-    check(config)
-    seeds, keep = directory.seeds_of(config), config.keep_epochs
+    run, seeds = RunDirectory(workdir), options.all_seeds
 
-    # Data: end to end, and on its way to the devices.
-    dataset = store.load(Path(config.dataset))
-    modalities = _modalities(config, dataset)
-    for split in ("train", "dev"):
-        if split not in dataset.manifest["splits"]:
-            raise UserError(
-                f"{dataset.path} has no {split} split; training needs train, and dev to choose the epoch on"
-            )
-    placement = Placement(seeds=len(seeds), devices=config.devices)
-    sequence_dims = {m: d for m, d in dataset.sequence_dims.items() if m in names_in(config.sequences)}
+    # ---- Data: every split end to end, and on its way to the devices.
+    _check_splits(dataset)
+    inputs = inputs_of(dataset, modalities=options.modalities, sequences=options.sequences)
+    placement = Placement(seeds=len(seeds), devices=options.devices)
     views = [store.view_split(i + 1) for i in range(dataset.manifest["views"])]
     (flat, dev_flat), streamed = load_flat(
         dataset,
         (("train", *views), ("dev",)),
-        dims={m: dataset.dims[m] for m in modalities},
-        sequence_dims=sequence_dims,
-        dtype=config.data_dtype,
-        mode=config.data_mode,
+        dims=inputs.dims,
+        sequence_dims=inputs.sequence_dims,
+        dtype=options.data_dtype,
+        mode=options.data_mode,
         folder=workdir.parent,
     )
-    train_flat = gather(flat, slice(dataset.manifest["splits"]["train"]["utterances"]))  # without views
-    _check_data(dataset, modalities, train=train_flat, dev=dev_flat)
-    framed = [m for m in sequence_dims if train_flat.frames[m].any()]
-    sentiments = bool((train_flat.sentiment != UNLABELLED).any())
-    check_fit(config, modalities=modalities, sequences=framed, labels=dataset.labels, sentiments=sentiments)
+    train_flat = head(flat, dataset.manifest["splits"]["train"]["utterances"])  # without views
+    _check_data(options, dataset, train=train_flat, dev=dev_flat)
     lengths = dialogue_lengths(train_flat)
-    counts = sampling.class_counts(train_flat.label, lengths, num_classes=len(dataset.labels))
+    counts = sampling.class_counts(train_flat.label, lengths, num_classes=len(inputs.labels))
     plan = Plan(
         lengths,
-        batch_utterances=config.batch_utterances,
+        batch_utterances=options.batch_utterances,
         views=len(views),
-        weights=None if config.sampler == "none" else sampling.dialogue_weights(counts, scheme=config.sampler),
+        weights=None if options.sampler == "none" else sampling.dialogue_weights(counts, scheme=options.sampler),
     )
     dev_plan = evaluation_plan(dialogue_lengths(dev_flat), batch_utterances=BATCH_UTTERANCES)
+    dev_labels = (dev_flat.label != UNLABELLED).sum()
     data, dev_data = (Feed(each, placement, streamed=streamed) for each in (flat, dev_flat))
 
-    # Run directory.
+    # ---- Run directory: the main process claims it, and decides where training goes on.
     if is_main():
-        _claim(workdir, config, dataset, modalities, sequence_dims, streamed=streamed)
+        run.claim(options, inputs, streamed=streamed)
+        remove_cut_off(run.checkpoints)
     wait_for_all("claimed")
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    last = as_main(latest_epoch(run.checkpoints))  # another process may see an outdated listing of a network folder
+    checkpoints = Checkpoints(run.checkpoints)
 
-    # Model and optimizer.
-    dims = {m: dataset.dims[m] for m in modalities}
-    model = directory.make_model(config, dims=dims, sequence_dims=sequence_dims, labels=dataset.labels)
-    objective = directory.make_objective(config, model, counts.sum(axis=0))
-    optimizer = make_optimizer(
-        lr=config.lr,
-        total_steps=config.epochs * plan.steps,
-        warmup=config.warmup,
-        weight_decay=config.weight_decay,
-        clip_norm=config.clip_norm,
-    )
-    state = put(steps.init_state(model, optimizer, seeds=seeds), placement.state)
-    best = {
-        "params": steps.repeat_params(state.params, count=keep),
-        "stats": put(steps.feature_stats(train_flat), placement.everywhere),
-    }
-    progress: dict[str, Any] = {
-        "epoch": 0,
-        "improved_epoch": [0] * len(seeds),
-        "best_epoch": [[0] * keep] * len(seeds),
-        "best_score": [[-1.0] * keep] * len(seeds),
-    }
+    # ---- Model and optimizer.
+    model = model_of(options, inputs)
+    class_counts = tuple(counts.sum(axis=0).tolist())
+    objective = Objective(options=options, counts=class_counts, specialist=model.specialist_classes)
+    optimizer = make_optimizer(options, steps_per_epoch=plan.steps)
     train_epoch = steps.make_train_epoch(model, optimizer, objective, placement)
+    state = put(steps.init_state(model, optimizer, seeds=seeds), placement.state)
+    stats = put(steps.feature_stats(train_flat), placement.everywhere)
+    kept = steps.repeat_params(state.params, count=options.keep_epochs)  # leaves [S, K, ...]
+    progress = Progress.start(seeds=len(seeds), keep=options.keep_epochs)
 
-    # Restore.
-    checkpoints.remove_cut_off()
-    if (epoch := checkpoints.latest()) is not None:
-        state, best, progress = checkpoints.restore(epoch, state=state, best=best)
-        if is_main():
-            print(f"going on after epoch {epoch} of {workdir}")
-    log = _Log(workdir, after=progress["epoch"]) if is_main() else None
-
-    # Loop.
-    if is_main():
+    # ---- Restore.
+    if last:
+        state, best, saved = checkpoints.restore(last, state=state, best={"params": kept, "stats": stats})
+        kept, stats, progress = best["params"], best["stats"], Progress.from_json(saved)
+    log = Log(run, after=progress.epoch) if is_main() else None
+    if log:
         shares = sampling.expected_shares(plan, counts)
-        _describe_classes(workdir, dataset.labels, counts.sum(axis=0), objective.class_weights, shares)
-        count = sum(x.size for x in jax.tree.leaves(state.params)) // len(seeds)
+        total = counts.sum(axis=0)
+        describe_classes(run, inputs.labels, counts=total, weights=objective.class_weights, shares=shares)
+        if last:
+            print(f"going on after epoch {last} of {workdir}")
+        size = sum(x.size for x in jax.tree.leaves(state.params)) // len(seeds)
         print(
-            f"training {', '.join(modalities)} on {dataset.path}: {count:,} parameters, "
+            f"training {', '.join(inputs.modalities)} on {dataset.path}: {size:,} parameters, "
             f"seeds {', '.join(map(str, seeds))}, {placement.description}"
         )
-    while not _finished(progress, config):
-        epoch, start = progress["epoch"] + 1, time.perf_counter()
+
+    # ---- Loop.
+    while not progress.finished(epochs=options.epochs, patience=options.patience):
+        epoch, start = progress.epoch + 1, time.perf_counter()
         losses, updates, confusions = [], [], []
         with jax.transfer_guard("disallow"):
             for utterances, index in data.pieces(plan.epoch(epoch, seeds=seeds)):
-                state, loss = train_epoch(state, best["stats"], utterances, index)
+                state, loss = train_epoch(state, stats, utterances, index)
                 losses.append(loss)
                 updates.append(len(index))
             for utterances, index in dev_data.pieces(dev_plan):
-                confusions.append(steps.confusion(model, state.params, best["stats"], utterances, index))
-            learned = state.params.get("graph_weight")
-            losses, confusions, learned = placement.fetch((losses, confusions, learned))  # the one transfer back
-        loss = np.average(losses, axis=0, weights=updates)
-        graph_weight = np.full(len(seeds), config.graph_weight) if learned is None else learned
-        if not np.isfinite(loss).all():
-            raise FloatingPointError(
-                f"epoch {epoch}: the loss of seeds {seeds} is {loss}; a lower --config.lr may help"
+                confusions.append(steps.confusion(model, state.params, stats, utterances, index))
+            figures = (
+                losses,
+                confusions,
+                steps.all_finite((state.params, state.opt_state)),
+                state.params.get("graph_weight"),
             )
-        scores = [metrics.scores(c) for c in np.sum(confusions, axis=0)]
-
-        dev_f1 = np.array([score["weighted_f1"] for score in scores])
-        chosen, progress = _choose(dev_f1, progress, patience=config.patience)
-        best["params"] = steps.keep_params(put(chosen, placement.state), state.params, best["params"])
+            losses, confusions, finite, graph_weight = placement.fetch(figures)  # the one transfer back
+        loss, confusion = np.average(losses, axis=0, weights=updates), np.sum(confusions, axis=0)
+        finite = finite & np.isfinite(loss) & (confusion.sum(axis=(1, 2)) == dev_labels)
+        _check_finite(run, options, epoch=epoch, finite=finite)
+        dev = [metrics.scores(each) for each in confusion]
+        chosen, progress = progress.after_epoch(
+            np.array([scores["weighted_f1"] for scores in dev]), patience=options.patience
+        )
+        kept = steps.keep_params(put(chosen, placement.state), state.params, kept)
         if log:
             log.write(
                 epoch,
                 seeds=seeds,
                 loss=loss,
-                graph_weight=graph_weight,
-                dev=scores,
+                graph_weight=np.full(len(seeds), options.graph_weight) if graph_weight is None else graph_weight,
+                dev=dev,
                 progress=progress,
                 seconds=time.perf_counter() - start,
             )
-        checkpoints.save(epoch, state=state, best=best, progress=progress)
+        checkpoints.save(epoch, state=state, best={"params": kept, "stats": stats}, progress=progress.to_json())
     if log:
         log.close()
 
 
-def _choose(dev_f1: np.ndarray, progress: dict[str, Any], *, patience: int) -> tuple[np.ndarray, dict[str, Any]]:
-    """Returns which kept epochs `[S, K]` this one takes the place of, and the progress with it.
+def _check_finite(run: RunDirectory, options: TrainOptions, *, epoch: int, finite: np.ndarray) -> None:
+    """Checks an epoch before anything of it is saved.
 
-    An epoch takes the place of the worst that is kept, the earliest of equals, unless it is worse itself. But only one
-    better than all is worth waiting on for, and a seed whose patience has run out keeps what it has, however long the
-    others go on.
+    Args:
+      finite: `[S]`, whether the loss, the parameters and the dev logits of each seed are.
+
+    Raises:
+      UserError: a seed's are not. The run then records the epoch, so that another call may change the learning rate.
     """
-    epoch, score, kept = progress["epoch"] + 1, np.array(progress["best_score"]), np.array(progress["best_epoch"])
-    going = epoch - np.array(progress["improved_epoch"]) <= patience
-    improved = going & (dev_f1 > score.max(axis=1))
-    worst = np.array([np.lexsort(pair)[0] for pair in zip(kept, score, strict=True)])
-    chosen = (np.arange(score.shape[1]) == worst[:, None]) & (going & (dev_f1 >= score.min(axis=1)))[:, None]
-    return chosen, {
-        "epoch": epoch,
-        "improved_epoch": np.where(improved, epoch, progress["improved_epoch"]).tolist(),
-        "best_epoch": np.where(chosen, epoch, kept).tolist(),
-        "best_score": np.where(chosen, dev_f1[:, None], score).tolist(),
-    }
+    if finite.all():
+        return
+    seeds = [seed for seed, fine in zip(options.all_seeds, finite, strict=True) if not fine]
+    if is_main():
+        run.record_divergence(epoch, seeds=seeds, options=options)
+    kept = f"epoch {epoch - 1} is kept, and" if epoch > 1 else "no epoch is kept;"
+    raise UserError(
+        f"{run.path}: training diverged in epoch {epoch}: the loss or parameters of seed "
+        f"{', '.join(map(str, seeds))} are infinite or NaN; {kept} the same command goes on from there with a lower "
+        f"--config.lr (now {options.lr:g})"
+    )
 
 
-def _finished(progress: dict[str, Any], config: Config) -> bool:
-    waited = [progress["epoch"] - epoch for epoch in progress["improved_epoch"]]
-    return progress["epoch"] >= config.epochs or min(waited) >= config.patience
-
-
-def _modalities(config: Config, dataset: store.Dataset) -> list[str]:
-    """The modalities to train on, in the standard order."""
-    asked = [m.strip() for m in config.modalities.split(",") if m.strip()] or list(dataset.dims)
-    for m in asked:
-        if m not in MODALITIES:
-            raise UserError(f"config.modalities: '{m}' is not one of {', '.join(MODALITIES)}")
-        if m not in dataset.dims:
-            reason = dataset.manifest["modalities"][m]["reason"]
+def _check_splits(dataset: store.Dataset) -> None:
+    for split in ("train", "dev"):
+        if split not in dataset.manifest["splits"]:
             raise UserError(
-                f"config.modalities: {dataset.path} has no {m} ({reason}); it has {', '.join(dataset.dims)}"
+                f"{dataset.path} has no {split} split; training needs train, and dev to choose the epoch on"
             )
-    if not asked:
-        raise UserError(f"{dataset.path} holds no modality at all; see the rows of its {store.MANIFEST}")
-    return [m for m in MODALITIES if m in asked]
 
 
-def _check_data(dataset: store.Dataset, modalities: Sequence[str], *, train: Batch, dev: Batch) -> None:
+def _check_data(options: TrainOptions, dataset: store.Dataset, *, train: FlatSplit, dev: FlatSplit) -> None:
+    """Checks that the data has what the options ask for; `train` and `dev` are flat splits, `train` without views."""
     for split, flat in (("train", train), ("dev", dev)):
         if not (flat.label != UNLABELLED).any():
             raise UserError(f"{dataset.path}: no utterance of the {split} split has a label; training needs some")
+    modalities: Sequence[str] = list(train.present)
     for m in modalities:
         if not train.present[m].any():
             others = ",".join(x for x in modalities if x != m)
@@ -209,96 +186,9 @@ def _check_data(dataset: store.Dataset, modalities: Sequence[str], *, train: Bat
                 f"{dataset.path}: no utterance of the train split has {m}; "
                 f"leave it out with --config.modalities={others}"
             )
-
-
-def _claim(
-    workdir: Path,
-    config: Config,
-    dataset: store.Dataset,
-    modalities: Sequence[str],
-    sequence_dims: Mapping[str, int],
-    *,
-    streamed: bool,
-) -> None:
-    """Describes the run in its directory, or checks that what is there is the same run."""
-    described = {
-        "config.json": json.loads(config.to_json()),
-        "features.json": {
-            "format": directory.FORMAT,
-            "labels": list(dataset.labels),
-            "dataset_fingerprint": dataset.fingerprint,
-            "modalities": {m: dataset.manifest["modalities"][m] for m in modalities},
-            "sequence_dims": sequence_dims,
-        },
-    }
-    cure = f"give another --workdir, or remove {workdir}"
-    for name, new in described.items():
-        if not (workdir / name).is_file():
-            continue
-        old = directory.read_json(workdir / name)
-        keys = (old.keys() | new.keys()) - set(RESULT_NEUTRAL)
-        changed = sorted(key for key in keys if old.get(key) != new.get(key))
-        if changed:
-            raise UserError(f"{workdir / name}: the run there has another {', '.join(changed)}; {cure}")
-    if not workdir.is_dir():
-        workdir.mkdir(parents=True)
-    elif not (workdir / "config.json").is_file() and any(workdir.iterdir()):
-        raise UserError(f"{workdir} is not empty and holds no run of jmer's; {cure}")
-    for name, new in described.items():
-        files.save_json(workdir / name, new)
-    files.save_json(workdir / "environment.json", directory.environment(dataset.fingerprint) | {"streamed": streamed})
-
-
-def _describe_classes(
-    workdir: Path, labels: Sequence[str], counts: np.ndarray, weights: Sequence[float] | None, shares: np.ndarray
-) -> None:
-    """Prints, and puts into the run, how often each class comes and what it weighs."""
-    table = {
-        label: {"utterances": int(n), "share": n / counts.sum(), "drawn_share": share, "weight": weight}
-        for label, n, share, weight in zip(labels, counts, shares, weights or [1.0] * len(labels), strict=True)
-    }
-    files.save_json(workdir / "classes.json", table)
-    print(f"{'class':12}{'utterances':>12}{'share':>8}{'drawn':>8}{'weight':>8}")
-    for label, row in table.items():
-        print(f"{label:12}{row['utterances']:12}{row['share']:8.3f}{row['drawn_share']:8.3f}{row['weight']:8.3f}")
-
-
-class _Log:
-    """One epoch's figures on the screen, in metrics.jsonl and for TensorBoard."""
-
-    def __init__(self, workdir: Path, *, after: int):
-        """Drops what an interrupted run wrote about epochs later than `after`, which come again."""
-        self._file = workdir / "metrics.jsonl"
-        lines = self._file.read_text().splitlines(keepends=True) if self._file.is_file() else []
-        whole = [line for line in lines if line.endswith("\n") and json.loads(line)["epoch"] <= after]
-        self._file.write_text("".join(whole))
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=after + 1)
-
-    def write(
-        self,
-        epoch: int,
-        *,
-        seeds: Sequence[int],
-        loss: np.ndarray,
-        graph_weight: np.ndarray,
-        dev: Sequence[dict[str, Any]],
-        progress: dict[str, Any],
-        seconds: float,
-    ) -> None:
-        with self._file.open("a") as file:
-            for i, seed in enumerate(seeds):
-                figures = {f"dev_{name}": dev[i][name] for name in metrics.SCORES}
-                figures |= {"train_loss": float(loss[i]), "graph_weight": float(graph_weight[i])}
-                file.write(json.dumps({"epoch": epoch, "seed": seed, **figures, "seconds": round(seconds, 3)}) + "\n")
-                for name, value in figures.items():
-                    self._board.add_scalar(f"seed_{seed}/{name}", value, epoch)
-        self._board.flush()
-        print(
-            f"epoch {epoch:3d}  loss {loss.mean():.4f}  dev weighted F1 {np.mean([s['weighted_f1'] for s in dev]):.4f}"
-            f"  macro-F1 {np.mean([s['macro_f1'] for s in dev]):.4f}"
-            f"  best {np.mean(np.max(progress['best_score'], axis=1)):.4f}  {seconds:.2f} s",
-            flush=True,
-        )
-
-    def close(self) -> None:
-        self._board.close()
+    options.check_fit(
+        modalities=modalities,
+        sequences=[m for m, mask in train.frame_mask.items() if mask.any()],
+        labels=dataset.labels,
+        sentiments=bool((train.sentiment != UNLABELLED).any()),
+    )

@@ -1,6 +1,7 @@
-"""Prediction with a trained run, from Python: `jmer.load(run).predict(dialogue)`."""
+"""Prediction with trained runs, from Python: `jmer.load(run).predict(dialogue)`."""
 
 import itertools
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 
 from jmer.base.errors import UserError
-from jmer.base.types import Dialogue, Features, Prediction, Utterance
+from jmer.base.types import MODALITIES, Dialogue, Features, Prediction, Utterance
 from jmer.dataset.flat import flatten, gather, longest
 from jmer.dataset.plan import evaluation_plan, round_up
 from jmer.features import engine, registry
@@ -19,70 +20,86 @@ from jmer.runs import directory
 from jmer.runs.directory import Run
 from jmer.training import steps
 
-BATCH_UTTERANCES = 256  # padded utterances of a batch that only predicts; one number, to share what is compiled
+BATCH_UTTERANCES = 256  # padded utterances of a batch that only predicts; one number, so that programs are shared
 _KEYS = ("id", "speaker", "text", "clip", "features")
+_log = logging.getLogger(__name__)
 
 
-def load(path: str | Path, *others: str | Path) -> "Predictor":
-    """Opens a run directory for prediction, at its best checkpoint; with others, several runs that vote.
+def load(path: str | Path, *others: str | Path, vote: bool | None = None) -> "Predictor":
+    """Opens a run directory for prediction, with the parameters of its best epochs.
+
+    Args:
+      path: the run directory.
+      others: more runs. Then all seeds of all runs vote, as in `jmer.evaluate --with`.
+      vote: whether the seeds of a run vote (the mean of their probabilities). By default they do where the run was
+        trained with `config.vote`; otherwise the first seed predicts, and a warning is logged where there are others.
 
     Raises:
-      UserError: there is no run there, it has no checkpoint yet, a file of it is damaged, or the runs do not fit
-        together.
+      UserError: there is no run, it has no checkpoint yet, a file of it is damaged, the runs do not fit together, or
+        `vote` is False for several runs.
     """
-    return Predictor([directory.load(Path(p)) for p in (path, *others)])
+    members = [directory.load(Path(p)) for p in (path, *others)]
+    if others and vote is False:
+        raise UserError("vote is False, but several runs can only predict by a vote; load one run, or leave vote out")
+    if vote is None:
+        vote = bool(others) or members[0].options.vote
+        if not vote and members[0].options.seeds > 1:
+            _log.warning(
+                "%s holds %d seeds, and the first one (%d) predicts; jmer.load(..., vote=True) lets all of them vote",
+                path, members[0].options.seeds, members[0].options.seed,
+            )  # fmt: skip
+    return Predictor(members, vote=vote)
 
 
 class Predictor:
     """Trained runs, with the extractors that they recorded.
 
-    Of a run that was trained with `config.vote`, all seeds vote, as all runs do where there are several; otherwise the
-    first seed speaks.
-
     labels: the label names, in the model's order.
-    modalities: the modalities the models read.
+    modalities: the modalities that the models read.
     """
 
-    def __init__(self, members: Sequence[Run]):
+    def __init__(self, members: Sequence[Run], *, vote: bool):
+        """Makes a predictor.
+
+        Args:
+          vote: all seeds of all members vote; otherwise the first seed predicts, and there is one member.
+
+        Raises:
+          UserError: the members do not fit together.
+        """
         check_members(members)
-        self._members = [
-            m if m.config.vote else replace(m, params=jax.tree.map(lambda x: x[:1], m.params)) for m in members
-        ]
+        self._members = members
+        if not vote:
+            (member,) = members
+            self._members = [replace(member, params=jax.tree.map(lambda x: x[:1], member.params))]
         self._extractors: dict[str, Extractor] = {}
-        self._described = {name: described for m in members for name, described in m.modalities.items()}
-        self._dims = {name: described["dim"] for name, described in self._described.items()}
-        self._sequences = {name for m in members for name, _ in m.model.sequence_dims}
-        self.labels = members[0].labels
-        self.modalities = tuple(self._described)
+        self._inputs = {name: modality for m in members for name, modality in m.inputs.modalities.items()}
+        self._sequences = {name for m in members for name in m.inputs.sequence_dims}
+        self.labels = members[0].inputs.labels
+        self.modalities = tuple(self._inputs)
 
     def predict(self, dialogue: Dialogue | Sequence[Mapping[str, Any]]) -> list[Prediction]:
-        """Returns a prediction an utterance.
+        """Returns a prediction for each utterance.
 
         Args:
           dialogue: of any length; a `jmer.Dialogue`, or mappings with `speaker`, any of `text`, `clip` (path) and
-            `features` (modality -> `[D]`), and `id` if wanted. Ready features come before text and clip; a modality
-            whose sequence a model reads too must be given raw. What an utterance lacks, or the model does not read, is
-            left out.
+            `features` (modality -> `[D]`), and optionally `id`. Ready features are used instead of text and clip. A
+            modality whose sequence a model reads must be given as text or clip. Labels, and features of a modality that
+            no model reads, are ignored.
 
         Raises:
-          UserError: an utterance has an unknown or lacks a needed field, its clip cannot be read, or features do not
-            have the dims that the model reads or lack the sequence that it reads too.
+          UserError: an utterance has an unknown field or lacks its speaker, its clip cannot be read, or its features do
+            not have the dim that the model reads or lack the sequence that the model also reads.
         """
-        if not isinstance(dialogue, Dialogue):
-            dialogue = _dialogue(dialogue)
-        if not dialogue.utterances:
+        given = dialogue if isinstance(dialogue, Dialogue) else _dialogue(dialogue)
+        if not given.utterances:
             return []
-        for utterance in dialogue.utterances:
-            for m in utterance.features.keys() & self._sequences:
-                raw = "text" if m == "text" else "clip"
-                raise UserError(
-                    f"{dialogue.id} {utterance.id}: ready {m} features, but the model reads the frames too, which "
-                    f"only the {raw} gives; give that instead, or leave {m} out"
-                )
-        features = engine.extract_dialogue(dialogue, self._needed(dialogue), dims=self._dims)
+        readable = replace(given, utterances=tuple(self._readable(given.id, u) for u in given.utterances))
+        dims = {name: modality.dim for name, modality in self._inputs.items()}
+        features = engine.extract_dialogue(readable, self._needed(readable), dims=dims)
         each = [predict_features(member, [features])[0] for member in self._members]
         probs = np.concatenate([p for p, _ in each]).mean(axis=0)
-        # The members' gates, each by name: a modality that only some read has the mean over those.
+        # The gates of the members, by name: a modality that only some members read has the mean over those members.
         gates: dict[str, list[np.ndarray]] = {}
         for member, (_, g) in zip(self._members, each, strict=True):
             for i, name in enumerate(member.model.gate_names):
@@ -94,31 +111,50 @@ class Predictor:
                 probs=dict(zip(self.labels, p.tolist(), strict=True)),
                 gates={name: float(np.mean([g[i] for g in shares])) for name, shares in gates.items()},
             )
-            for i, (utterance, p) in enumerate(zip(dialogue.utterances, probs, strict=True))
+            for i, (utterance, p) in enumerate(zip(readable.utterances, probs, strict=True))
         ]
 
+    def _readable(self, where: str, utterance: Utterance) -> Utterance:
+        """Returns an utterance without its targets and without features of a modality that no model reads."""
+        for m in utterance.features:
+            if m not in MODALITIES:
+                raise UserError(f"{where} {utterance.id}: features of '{m}'; expected {', '.join(MODALITIES)}")
+            if m in self._sequences:
+                raw = "text" if m == "text" else "clip"
+                raise UserError(
+                    f"{where} {utterance.id}: ready {m} features, but the model reads the frames too, which only the "
+                    f"{raw} gives; give that instead, or leave {m} out"
+                )
+        features = {m: x for m, x in utterance.features.items() if m in self._inputs}
+        return replace(utterance, features=features, label=None, sentiment=None)
+
     def _needed(self, dialogue: Dialogue) -> dict[str, Extractor]:
-        """The extractors of the modalities that some utterance gives raw, built when first needed."""
-        for modality, described in self._described.items():
-            raw = [u.text if modality == "text" else u.clip for u in dialogue.utterances if modality not in u.features]
-            if any(raw) and modality not in self._extractors:
-                self._extractors[modality] = registry.build(described["extractor"])
+        """Returns the extractors built so far, and those of modalities that an utterance gives as text or clip."""
+        for name, modality in self._inputs.items():
+            raw = [u.text if name == "text" else u.clip for u in dialogue.utterances if name not in u.features]
+            if any(raw) and name not in self._extractors:
+                self._extractors[name] = registry.build(modality.extractor)
         return self._extractors
 
 
 def predict_features(run: Run, dialogues: Sequence[Features]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Returns for each dialogue the class probabilities `[S, U, C]` and the gates `[S, U, G]` of every seed.
 
-    Where a seed has several members (its best epochs), they vote: the means of theirs.
+    Where a seed keeps several epochs, its probabilities and gates are the means over them.
     """
     seeds = len(jax.tree.leaves(run.params)[0])
-    # As dialogues, sequences are padded to one of a few lengths.
-    sequences = {m: (round_up(t), d) for m, (t, d) in longest(dialogues, dict(run.model.sequence_dims)).items()}
+    # The number of frames is rounded up to one of a few, so that few programs are compiled.
+    sequences = {m: (round_up(t), d) for m, (t, d) in longest(dialogues, run.inputs.sequence_dims).items()}
     lengths = [len(d) for d in dialogues]
     flat = flatten(
-        dialogues, utterances=sum(lengths), dims=dict(run.model.dims), sequences=sequences, dtype=run.config.data_dtype
+        dialogues,
+        utterances=sum(lengths),
+        dims=run.inputs.dims,
+        sequences=sequences,
+        dtype=run.options.data_dtype,
     )
-    results = [np.zeros((seeds, len(flat.mask), n), np.float32) for n in (len(run.labels), len(run.model.gate_names))]
+    widths = (len(run.inputs.labels), len(run.model.gate_names))
+    results = [np.zeros((seeds, len(flat.mask), n), np.float32) for n in widths]
     for index in itertools.chain(*evaluation_plan(lengths, batch_utterances=BATCH_UTTERANCES)):
         found = jax.device_get(steps.predict(run.model, run.params, run.stats, gather(flat, index)))
         for result, x in zip(results, found, strict=True):
@@ -131,20 +167,20 @@ def check_members(members: Sequence[Run]) -> None:
     """Checks that runs can vote.
 
     Raises:
-      UserError: they have other labels, or read the same modality from other extractors.
+      UserError: they have different labels, or read the same modality from different extractors.
     """
     first = members[0]
     for member in members[1:]:
-        if member.labels != first.labels:
+        paths = f"{member.directory.path} and {first.directory.path}"
+        if member.inputs.labels != first.inputs.labels:
             raise UserError(
-                f"{member.workdir} has the labels {', '.join(member.labels)}, {first.workdir} has "
-                f"{', '.join(first.labels)}; only runs of one label set can vote"
+                f"{paths} have different labels ({', '.join(member.inputs.labels)} and "
+                f"{', '.join(first.inputs.labels)}); only runs of one label set can vote"
             )
-        for name in member.modalities.keys() & first.modalities.keys():
-            if member.modalities[name]["fingerprint"] != first.modalities[name]["fingerprint"]:
+        for name in member.inputs.modalities.keys() & first.inputs.modalities.keys():
+            if member.inputs.modalities[name].fingerprint != first.inputs.modalities[name].fingerprint:
                 raise UserError(
-                    f"{member.workdir} and {first.workdir} read {name} from different extractors; only runs trained on "
-                    "the same features can vote"
+                    f"{paths} read {name} from different extractors; only runs trained on the same features can vote"
                 )
 
 
@@ -156,7 +192,7 @@ def _dialogue(utterances: Sequence[Mapping[str, Any]]) -> Dialogue:
             if key not in _KEYS:
                 raise UserError(f"utterance {name}: unknown field '{key}'; it may have {', '.join(_KEYS)}")
         if "speaker" not in given:
-            raise UserError(f"utterance {name}: no speaker; any name will do, the same for the same person")
+            raise UserError(f"utterance {name}: no speaker; give any name, the same one for all utterances of a person")
         checked.append(
             Utterance(
                 id=name,

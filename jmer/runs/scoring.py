@@ -1,4 +1,4 @@
-"""Scores of a run on a split of a dataset, as files and as a report."""
+"""Scores of runs on a split of a dataset, as files and as a printed report."""
 
 import csv
 from collections.abc import Sequence
@@ -19,82 +19,119 @@ from jmer.runs.report import confusion_picture, report_table
 from jmer.training import metrics
 
 
-def evaluate(members: Sequence[Run], dataset: store.Dataset, split: str, *, vote: bool = False) -> dict[str, Any]:
-    """Scores runs on a split, writes the files, prints the report, and returns what `metrics.json` holds.
+def score(members: Sequence[Run], dataset: store.Dataset, split: str, *, vote: bool) -> dict[str, Any]:
+    """Scores runs on a split, writes the files, prints the report, and returns the content of `metrics.json`.
 
     Args:
-      members: one run; more only where they vote. The files go to the first.
-      vote: average the probabilities of all seeds of all members, for one score.
+      members: the runs; more than one only where they vote. The files go into the directory of the first.
+      vote: the probabilities of all seeds of all members are averaged before there is one score. Otherwise each seed
+        has a score; the table of classes, the confusion matrix and the predictions are those of the first seed.
 
     Raises:
-      UserError: the dataset's features or labels are not those that a run was trained on, or the runs do not fit
-        together.
+      UserError: the dataset has no such split or no label in it, its features or labels are not those that a run was
+        trained on, or the runs do not fit together.
     """
+    if len(members) > 1 and not vote:
+        raise ValueError("several runs can only be scored by a vote")
     check_members(members)
-    run, name = members[0], f"{split}-vote" if vote else split
-    dialogues = compatible_split(run, dataset, split)
-    each_run = [predict_features(m, compatible_split(m, dataset, split)) for m in members]
-    probs = np.concatenate([np.concatenate([p for p, _ in pairs], axis=1) for pairs in each_run])  # [S, N, C]
-    if vote:
-        probs = probs.mean(axis=0, keepdims=True)
+    for member in members:
+        check_features(member, dataset)
+    run = members[0]
+    dialogues = split_for(run, dataset, split)
     labels = np.concatenate([d.labels for d in dialogues])
     if not (labels != UNLABELLED).any():
         raise UserError(f"{dataset.path}: no utterance of split '{split}' has a label, so there is nothing to score")
-    each = [metrics.classification_report(labels, p.argmax(-1), len(run.labels)) for p in probs]
+    each_run = [predict_features(member, dialogues) for member in members]
+    probs = np.concatenate([np.concatenate([p for p, _ in pairs], axis=1) for pairs in each_run])  # [S, N, C]
+    if vote:
+        probs = probs.mean(axis=0, keepdims=True)
+    each = [metrics.classification_report(labels, p.argmax(-1), len(run.inputs.labels)) for p in probs]
     result = {
         "dataset": str(dataset.path),
         "split": split,
         "n": int((labels != UNLABELLED).sum()),
-        "labels": list(run.labels),
-        "seeds": list(run.seeds),
+        "labels": list(run.inputs.labels),
+        "seeds": list(run.options.all_seeds),
         **{name: _spread([r[name] for r in each]) for name in metrics.SCORES},
         "per_class": {
-            label: {k: v[c].item() for k, v in each[0]["per_class"].items()} for c, label in enumerate(run.labels)
+            label: {k: v[c].item() for k, v in each[0]["per_class"].items()}
+            for c, label in enumerate(run.inputs.labels)
         },
         "confusion_matrix": each[0]["confusion_matrix"].tolist(),
-        "checkpoint": str(run.workdir / "checkpoints" / str(run.progress["epoch"])),
-        "best_epoch": run.progress["best_epoch"],
-        "members": [str(m.workdir) for m in members] if vote else [],  # whose seeds voted
+        "checkpoint": str(run.directory.checkpoints / str(run.progress.epoch)),
+        "best_epoch": run.progress.best_epoch,
+        "members": [str(m.directory.path) for m in members] if vote else [],  # the runs whose seeds voted
     }
-    folder = run.workdir / "eval" / name
-    who = "all seeds" if vote else f"seed {run.seeds[0]}"
+    folder = run.directory.evaluation(split, vote=vote)
+    who = "all seeds" if vote else f"seed {run.options.seed}"
     folder.mkdir(parents=True, exist_ok=True)
     files.save_json(folder / "metrics.json", result)
-    picture = confusion_picture(each[0]["confusion_matrix"], run.labels, title=f"{split}, {who}")
+    picture = confusion_picture(each[0]["confusion_matrix"], run.inputs.labels, title=f"{split}, {who}")
     picture.savefig(folder / "confusion_matrix.png", dpi=150)
-    _write_predictions(folder / "predictions.csv", run.labels, dialogues, probs[0])
+    _write_predictions(folder / "predictions.csv", run.inputs.labels, dialogues, probs[0])
     print(report_table(result))
     print(f"written to {folder}\n")
     return result
 
 
-def compatible_split(run: Run, dataset: store.Dataset, split: str) -> tuple[Features, ...]:
-    """Returns a split with its labels numbered as the run numbers them.
+def score_run(run: Run, dataset: store.Dataset, split: str) -> None:
+    """Scores a run on a split seed by seed and, where the run was trained with `config.vote`, also by their vote."""
+    score([run], dataset, split, vote=False)
+    if run.options.vote:
+        score([run], dataset, split, vote=True)
+
+
+def dataset_of(run: Run, moved: Path | None) -> store.Dataset:
+    """Opens the dataset that a run was trained on, or the one at `moved`.
 
     Raises:
-      UserError: features come from other extractors than the run's, or a label is not in the run's set.
+      UserError: there is no dataset, or it is damaged.
     """
-    for modality, expected in run.modalities.items():
-        found = dataset.manifest["modalities"][modality]
-        if found["dim"] and found["fingerprint"] != expected["fingerprint"]:
+    path = moved or Path(run.options.dataset)
+    if moved is None and not path.is_dir():
+        raise UserError(
+            f"{run.directory.path} was trained on {path}, which is not there any more; name its new place with "
+            "--dataset=DIR"
+        )
+    return store.load(path)
+
+
+def check_features(run: Run, dataset: store.Dataset) -> None:
+    """Checks that a dataset holds features of the extractors that a run reads, unless a modality is absent.
+
+    Raises:
+      UserError: the features of a modality come from another extractor.
+    """
+    for name, expected in run.inputs.modalities.items():
+        found = dataset.manifest["modalities"][name]
+        if found["dim"] and found["fingerprint"] != expected.fingerprint:
             raise UserError(
-                f"{dataset.path}: its {modality} features come from another extractor ({found['extractor']}) than "
-                f"the run's ({expected['extractor']}); extract again with the run's"
+                f"{dataset.path}: its {name} features come from another extractor ({found['extractor']}) than "
+                f"those of {run.directory.path} ({expected.extractor}); extract again with the run's extractor"
             )
+
+
+def split_for(run: Run, dataset: store.Dataset, split: str) -> tuple[Features, ...]:
+    """Returns a split whose labels are numbered as the run numbers them.
+
+    Raises:
+      UserError: the dataset has no such split, or a label that the run does not know.
+    """
+    known = run.inputs.labels
     cure = "score a dataset that has only labels of the run"
-    numbers = [run.labels.index(check_label(x, run.labels, where=str(dataset.path), cure=cure)) for x in dataset.labels]
-    lookup = np.array([*numbers, UNLABELLED], np.int32)  # UNLABELLED is -1: the last
+    numbers = [known.index(check_label(x, known, where=str(dataset.path), cure=cure)) for x in dataset.labels]
+    lookup = np.array([*numbers, UNLABELLED], np.int32)  # UNLABELLED is -1, which reads the last entry
     return tuple(replace(d, labels=lookup[d.labels]) for d in dataset.split(split))
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and sample standard deviation over seeds (0 for one seed)."""
+    """Returns mean and sample standard deviation over seeds; the deviation of one seed is 0."""
     std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     return {"mean": float(np.mean(values)), "std": std, "values": list(values)}
 
 
 def _write_predictions(file: Path, labels: Sequence[str], dialogues: Sequence[Features], probs: np.ndarray) -> None:
-    """One row an utterance; `probs` is `[N, C]`."""
+    """Writes one row an utterance; `probs` is `[N, C]`, in the order of the dialogues."""
     each = iter(probs)
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)

@@ -1,11 +1,13 @@
-"""Orbax checkpoints with hashes of their own.
+"""Orbax checkpoints of a run, one for each epoch, with hashes of their own.
 
-A step's folder holds three items: `state` (all that training goes on from), `best` (parameters of each seed's best
-epoch, which evaluation and prediction load) and `progress` (JSON). Orbax restores a flipped bit in silence, so a file
-beside the folder lists the SHA-256 of all that is in it; a step without that file was cut off while being written.
+The folder of an epoch holds three items: `state` (all that training goes on from), `best` (the parameters that each
+seed keeps and the feature statistics, which evaluation and prediction load) and `progress` (JSON). Orbax restores a
+file with a flipped bit without an error. Therefore a file beside the folder lists the SHA-256 of every file in it. This
+file is written last, so an epoch without it was interrupted while it was saved.
 """
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,48 @@ from jmer.training.devices import is_main
 
 Tree = Any  # a pytree of arrays
 
-_KEEP = 2  # the latest, and the one before it in case the latest was cut off
+_KEEP = 2  # the latest epoch, and the one before it in case the latest is damaged
+_HASHES = ".sha256.json"
+
+
+def latest_epoch(folder: Path) -> int:
+    """Returns the latest epoch that is whole in a folder of checkpoints; 0 where there is none, or no folder."""
+    named = (file.name.removesuffix(_HASHES) for file in folder.glob(f"*{_HASHES}"))
+    return max((int(name) for name in named if (folder / name).is_dir()), default=0)
+
+
+def remove_cut_off(folder: Path) -> None:
+    """Removes the epochs that were interrupted while they were saved, and says so.
+
+    The main process calls this before any process opens the folder with `Checkpoints`.
+    """
+    for found in folder.iterdir() if folder.is_dir() else ():
+        if found.is_dir() and not _hash_file(found).is_file():
+            print(f"checkpoint {found.name} was cut off while being written: removed")
+            shutil.rmtree(found)
+
+
+def restore_best(folder: Path, epoch: int, *, best: Tree) -> tuple[Tree, dict[str, Any]]:
+    """Returns (best, progress) of an epoch in a folder of checkpoints, into which nothing is written.
+
+    Args:
+      best: a tree of arrays, or of their shapes, that matches the tree which was saved.
+
+    Raises:
+      UserError: a file is missing or damaged.
+    """
+    _verify(folder / str(epoch))
+    args = ocp.args.Composite(best=ocp.args.StandardRestore(best), progress=ocp.args.JsonRestore())
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+        restored = reader.restore((folder / str(epoch)).absolute(), args=args)
+    return restored["best"], restored["progress"]
 
 
 class Checkpoints:
-    """The checkpoints of one run, one for an epoch."""
+    """The checkpoints of a run that is being trained."""
 
     def __init__(self, folder: Path):
+        """Opens a folder of checkpoints for training, and makes the folder where there is none."""
         self.folder = folder.absolute()
         self._manager = ocp.CheckpointManager(
             self.folder,
@@ -33,7 +70,7 @@ class Checkpoints:
         )
 
     def save(self, epoch: int, *, state: Tree, best: Tree, progress: Mapping[str, Any]) -> None:
-        """Saves an epoch; when it returns, the checkpoint is whole on disk, and all but the latest two are gone."""
+        """Saves an epoch; on return its checkpoint is whole on disk, and all but the latest two are removed."""
         self._manager.save(
             epoch,
             args=ocp.args.Composite(
@@ -44,32 +81,22 @@ class Checkpoints:
         )
         if not is_main():
             return
-        files.save_json(self._hash_file(epoch), _hashes(self.folder / str(epoch)))
-        for old in self.folder.glob("*.sha256.json"):
-            if not (self.folder / old.name.split(".")[0]).is_dir():
+        folder = self.folder / str(epoch)
+        files.save_json(_hash_file(folder), _hashes(folder))
+        for old in self.folder.glob(f"*{_HASHES}"):
+            if not (self.folder / old.name.removesuffix(_HASHES)).is_dir():
                 old.unlink()
-
-    def latest(self) -> int | None:
-        """Returns the newest whole epoch; None before the first."""
-        return max((epoch for epoch in self._manager.all_steps() if self._hash_file(epoch).is_file()), default=None)
-
-    def remove_cut_off(self) -> None:
-        """Removes what an interrupted `save` left, before training goes on; says so."""
-        for epoch in self._manager.all_steps():
-            if not self._hash_file(epoch).is_file():
-                print(f"checkpoint of epoch {epoch} was cut off while being written: removed")
-                self._manager.delete(epoch)
 
     def restore(self, epoch: int, *, state: Tree, best: Tree) -> tuple[Tree, Tree, dict[str, Any]]:
         """Returns (state, best, progress) of an epoch.
 
         Args:
-          state, best: trees of arrays (or their shapes) like those that were saved.
+          state, best: trees of arrays, or of their shapes, that match the trees which were saved.
 
         Raises:
           UserError: a file is missing or damaged.
         """
-        self._verify(epoch)
+        _verify(self.folder / str(epoch))
         restored = self._manager.restore(
             epoch,
             args=ocp.args.Composite(
@@ -80,27 +107,27 @@ class Checkpoints:
         )
         return restored["state"], restored["best"], restored["progress"]
 
-    def restore_best(self, epoch: int, *, best: Tree) -> tuple[Tree, dict[str, Any]]:
-        """Returns (best, progress) of an epoch; arguments and errors as for `restore`."""
-        self._verify(epoch)
-        args = ocp.args.Composite(best=ocp.args.StandardRestore(best), progress=ocp.args.JsonRestore())
-        restored = self._manager.restore(epoch, args=args)
-        return restored["best"], restored["progress"]
 
-    def _hash_file(self, epoch: int) -> Path:
-        return self.folder / f"{epoch}.sha256.json"
-
-    def _verify(self, epoch: int) -> None:
-        folder = self.folder / str(epoch)
-        expected, found = json.loads(self._hash_file(epoch).read_text()), _hashes(folder)
-        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-        if wrong:
-            what = "is damaged" if wrong[0] in found else "is missing"
-            raise UserError(
-                f"checkpoint file {folder / wrong[0]} {what} (its SHA-256 is not the recorded one); "
-                f"remove {folder} to go on from the checkpoint before it"
-            )
+def _hash_file(folder: Path) -> Path:
+    """Returns the file that lists the hashes of an epoch's folder."""
+    return folder.with_name(folder.name + _HASHES)
 
 
 def _hashes(folder: Path) -> dict[str, str]:
     return {str(f.relative_to(folder)): files.sha256(f) for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def _verify(folder: Path) -> None:
+    """Checks every file of an epoch's folder against the recorded hashes.
+
+    Raises:
+      UserError: a file is missing or damaged.
+    """
+    expected, found = json.loads(_hash_file(folder).read_text()), _hashes(folder)
+    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if wrong:
+        what = "is damaged" if wrong[0] in found else "is missing"
+        raise UserError(
+            f"checkpoint file {folder / wrong[0]} {what} (its SHA-256 is not the recorded one); "
+            f"remove {folder} to go on from the checkpoint before it"
+        )

@@ -6,7 +6,7 @@ seeds. Otherwise each device trains on its share of the rows of every batch, and
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import joblib
@@ -17,6 +17,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jmer.base.errors import UserError
 
 Tree = Any  # a pytree of arrays
+_Decision = TypeVar("_Decision", bool, int)
 
 
 class Placement:
@@ -149,9 +150,9 @@ def is_main() -> bool:
     return jax.process_index() == 0
 
 
-def as_main(decision: bool) -> bool:
-    """Returns the decision of the main process, so that all processes do the same."""
-    return bool(multihost_utils.broadcast_one_to_all(np.array(decision)))
+def as_main(decision: _Decision) -> _Decision:
+    """Returns the decision of the main process, a bool or an int, so that all processes do the same."""
+    return type(decision)(multihost_utils.broadcast_one_to_all(np.array(decision, np.int32)))
 
 
 def wait_for_all(name: str) -> None:

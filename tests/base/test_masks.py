@@ -1,5 +1,7 @@
 """Masks must look independent: in rate, from entry to entry, from key to key and from draw to draw."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -103,7 +105,7 @@ def test_nested_draws_never_share_a_key(monkeypatch):
 
 def test_a_training_step_of_the_whole_model_never_draws_a_key_twice(monkeypatch):
     """With every part that draws: the defect was that sites of different branches shared their masks."""
-    rates = {"drop_edge": 0.2, "drop_node": 0.2, "dropout": 0.3, "modality_dropout": 0.2}
+    rates: dict[str, Any] = {"drop_edge": 0.2, "drop_node": 0.2, "dropout": 0.3, "modality_dropout": 0.2}
     model = tiny.model(encoder="transformer", encoder_layers=2, co_attention=True, fusion="hybrid", **rates)
     batch = tiny.batch(tiny.dialogues([5, 7]))
     variables = jax.jit(model.init)(jax.random.key(0), batch)

@@ -1,6 +1,8 @@
 """Features that are not finite never enter an array that other dialogues share."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ from jmer.base.errors import UserError
 from jmer.dataset.flat import flatten, head, pick
 
 
-def flat_of(dialogues, **options):
-    return flatten(dialogues, utterances=sum(map(len, dialogues)), dims=tiny.DIMS, **{"sequences": {}} | options)
+def flat_of(dialogues, *, sequences: Mapping[str, tuple[int, int]] = MappingProxyType({}), dtype: str = "float32"):
+    utterances = sum(map(len, dialogues))
+    return flatten(dialogues, utterances=utterances, dims=tiny.DIMS, sequences=sequences, dtype=dtype)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -29,7 +32,7 @@ def test_a_feature_that_is_not_finite_is_refused_by_name(value):
 
 def test_a_feature_that_overflows_in_bfloat16_is_refused():
     (dialogue,) = tiny.dialogues([2])
-    values = dialogue.values | {"text": np.full((2, 6), 3.4e38, np.float32)}
+    values = {**dialogue.values, "text": np.full((2, 6), 3.4e38, np.float32)}
     with pytest.raises(UserError, match="hold NaN or infinity"):
         flat_of([replace(dialogue, values=values)], dtype="bfloat16")
 

@@ -1,6 +1,7 @@
 """What must hold for the default model in training; test_properties.py holds every choice to the rest."""
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,8 @@ def random_variables(model):
 
 
 def test_who_speaks_matters_to_the_graph_and_to_the_transformer():
-    for options in ({}, {"graph": "none", "encoder": "transformer"}):
+    cases: tuple[dict[str, Any], ...] = ({}, {"graph": "none", "encoder": "transformer"})
+    for options in cases:
         model = tiny.model(**options)
         variables = random_variables(model)
         apply = jax.jit(lambda data, m=model, v=variables: tiny.apply(m, v, data).logits)

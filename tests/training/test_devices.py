@@ -23,7 +23,7 @@ from jmer.dataset import store
 from jmer.dataset.flat import flatten
 from jmer.dataset.plan import Plan
 from jmer.nn.model import Output
-from jmer.runs import directory, fit, predictor
+from jmer.runs import directory, predictor, progress
 from jmer.training import feed, steps
 from jmer.training.devices import Placement, put
 from jmer.training.objective import Objective
@@ -56,7 +56,7 @@ def whole(dataset, tmp_path_factory):
     """Runs on one device, of data that lies there."""
     folder = tmp_path_factory.mktemp("runs")
     for name, options in {"full": FULL, "plain": PLAIN, "seeds": PLAIN | {"seeds": 2}}.items():
-        fit.fit(tiny.config(dataset, **options), folder / name)
+        tiny.train(dataset, folder / name, **options)
     return folder
 
 
@@ -70,10 +70,12 @@ def assert_same_parameters(a: Path, b: Path, *, within: float) -> None:
 
 
 def test_rows_are_shared_out_and_a_run_moves_between_device_counts(dataset, whole, tmp_path, monkeypatch, capsys):
-    finished = fit._finished
+    finished = progress.Progress.finished
     for devices, until in ((4, 2), (1, 4)):
-        monkeypatch.setattr(fit, "_finished", lambda p, c, until=until: p["epoch"] >= until or finished(p, c))
-        fit.fit(tiny.config(dataset, devices=devices, **FULL), tmp_path / "run")
+        monkeypatch.setattr(
+            progress.Progress, "finished", lambda self, until=until, **o: self.epoch >= until or finished(self, **o)
+        )
+        tiny.train(dataset, tmp_path / "run", devices=devices, **FULL)
         shared_out = f"rows of batches shared out among {devices} devices"
         assert ("one device" if devices == 1 else shared_out) in capsys.readouterr().out
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(whole / "full"), rtol=0, atol=1e-5)
@@ -81,7 +83,7 @@ def test_rows_are_shared_out_and_a_run_moves_between_device_counts(dataset, whol
 
 
 def test_seeds_are_shared_out(dataset, whole, tmp_path, capsys):
-    fit.fit(tiny.config(dataset, seeds=2, devices=2, **PLAIN), tmp_path / "run")
+    tiny.train(dataset, tmp_path / "run", seeds=2, devices=2, **PLAIN)
     assert "seeds shared out among 2 devices" in capsys.readouterr().out
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(whole / "seeds"), rtol=0, atol=1e-5)
 
@@ -89,7 +91,7 @@ def test_seeds_are_shared_out(dataset, whole, tmp_path, capsys):
 def test_seeds_train_together_as_one_by_one(dataset, whole, tmp_path, monkeypatch):
     """As a GPU trains them, in products of all."""
     monkeypatch.setattr(Placement, "one_by_one", False)
-    fit.fit(tiny.config(dataset, seeds=2, **PLAIN), tmp_path / "run")
+    tiny.train(dataset, tmp_path / "run", seeds=2, **PLAIN)
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(whole / "seeds"), rtol=0, atol=1e-5)
 
 
@@ -108,13 +110,13 @@ def test_cores_are_devices_that_share_out_seeds(monkeypatch, seeds, expected):
 
 def test_more_devices_than_there_are_is_refused(dataset, tmp_path):
     with pytest.raises(jmer.UserError, match=r"config.devices is 99, but there are 4"):
-        fit.fit(tiny.config(dataset, devices=99), tmp_path / "run")
+        tiny.train(dataset, tmp_path / "run", devices=99)
 
 
 @pytest.mark.parametrize("devices", [1, 2])
 def test_streamed_is_resident(dataset, whole, tmp_path, monkeypatch, devices, capsys):
     monkeypatch.setattr(feed, "_PIECE_BYTES", 4000)  # several pieces an epoch, of several batches
-    fit.fit(tiny.config(dataset, data_mode="streamed", devices=devices, **PLAIN), tmp_path / "run")
+    tiny.train(dataset, tmp_path / "run", data_mode="streamed", devices=devices, **PLAIN)
     assert "features are streamed" in capsys.readouterr().out
     assert json.loads((tmp_path / "run/environment.json").read_text())["streamed"] is True
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(whole / "plain"), rtol=0, atol=1e-5)
@@ -157,11 +159,11 @@ def test_processes_train_as_one(dataset, whole, root, tmp_path):
     assert "epoch " in said[0]
     assert "epoch " not in said[1]
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(whole / "plain"), rtol=0, atol=1e-5)
-    assert directory.load(tmp_path / "run").progress["epoch"] == 4
+    assert directory.load(tmp_path / "run").progress.epoch == 4
 
 
 def test_bfloat16_features_train_nearly_alike(dataset, whole, tmp_path):
-    fit.fit(tiny.config(dataset, data_dtype="bfloat16", **PLAIN), tmp_path / "run")
+    tiny.train(dataset, tmp_path / "run", data_dtype="bfloat16", **PLAIN)
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(whole / "plain"), rtol=0.02)
     assert losses(tmp_path / "run") != losses(whole / "plain")
     # It reads such features later too.

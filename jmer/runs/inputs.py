@@ -1,0 +1,113 @@
+"""What the model of a run reads and which labels it predicts, as `features.json` of the run records both."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from jmer.base.errors import UserError
+from jmer.base.options import names_in
+from jmer.base.types import MODALITIES
+from jmer.dataset import store
+from jmer.nn.model import Model
+from jmer.nn.options import ModelOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modality:
+    """One modality that the model reads.
+
+    dim: D of its features.
+    extractor: the description from which `jmer.features.registry.build` makes the extractor.
+    fingerprint: identifies the extractor and its weights; features of equal fingerprints are interchangeable.
+    """
+
+    dim: int
+    extractor: Mapping[str, Any]
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """The inputs and labels of a run.
+
+    labels: the label names; a class is its label's position.
+    dataset_fingerprint: identifies the data that the run was trained on.
+    modalities: the modalities that the model reads, in the standard order.
+    sequence_dims: modality -> D', for the modalities whose sequences the model also reads.
+    """
+
+    labels: tuple[str, ...]
+    dataset_fingerprint: str
+    modalities: Mapping[str, Modality]
+    sequence_dims: Mapping[str, int]
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """Modality -> D, for the modalities that the model reads."""
+        return {name: modality.dim for name, modality in self.modalities.items()}
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the inputs as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, described: Mapping[str, Any]) -> "Inputs":
+        """Returns the inputs that `to_json`, of this version of jmer or an earlier one, described."""
+        modalities = {
+            name: Modality(dim=each["dim"], extractor=each["extractor"], fingerprint=each["fingerprint"])
+            for name, each in described["modalities"].items()
+        }
+        return cls(
+            labels=tuple(described["labels"]),
+            dataset_fingerprint=described["dataset_fingerprint"],
+            modalities=modalities,
+            sequence_dims=described["sequence_dims"],
+        )
+
+
+def model_of(options: ModelOptions, inputs: Inputs) -> Model:
+    """Returns the model that the options describe, for these inputs and labels."""
+    return Model(
+        options=options,
+        dims=tuple(inputs.dims.items()),
+        sequence_dims=tuple(inputs.sequence_dims.items()),
+        labels=inputs.labels,
+    )
+
+
+def inputs_of(dataset: store.Dataset, *, modalities: str, sequences: str) -> Inputs:
+    """Returns what a model reads of a dataset.
+
+    Args:
+      modalities: the option `modalities`: comma-separated names, empty for every modality of the dataset.
+      sequences: the option `sequences`: comma-separated names of the modalities whose sequences are also read.
+
+    Raises:
+      UserError: the dataset lacks one of the modalities, or holds no modality at all.
+    """
+    asked = _modalities(dataset, names_in(modalities))
+    described = dataset.manifest["modalities"]
+    return Inputs(
+        labels=dataset.labels,
+        dataset_fingerprint=dataset.fingerprint,
+        modalities={
+            m: Modality(
+                dim=dataset.dims[m], extractor=described[m]["extractor"], fingerprint=described[m]["fingerprint"]
+            )
+            for m in asked
+        },
+        sequence_dims={m: dim for m, dim in dataset.sequence_dims.items() if m in names_in(sequences)},
+    )
+
+
+def _modalities(dataset: store.Dataset, asked: Sequence[str]) -> list[str]:
+    """Returns the modalities to train on, in the standard order."""
+    for m in asked:
+        if m not in dataset.dims:
+            reason = dataset.manifest["modalities"][m]["reason"]
+            raise UserError(
+                f"config.modalities: {dataset.path} has no {m} ({reason}); it has {', '.join(dataset.dims)}"
+            )
+    if not dataset.dims:
+        raise UserError(f"{dataset.path} holds no modality at all; its {store.MANIFEST} says why, row by row")
+    return [m for m in MODALITIES if m in (asked or dataset.dims)]

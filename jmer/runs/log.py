@@ -1,0 +1,90 @@
+"""The log of a run: one epoch's figures on the screen, in metrics.jsonl and as TensorBoard events."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tensorboardX import SummaryWriter
+
+from jmer.base import files
+from jmer.runs.directory import RunDirectory
+from jmer.runs.progress import Progress
+from jmer.training import metrics
+
+
+class Log:
+    """Writes the figures of each epoch; only the main process makes one."""
+
+    def __init__(self, run: RunDirectory, *, after: int):
+        """Opens the log of a run that goes on after epoch `after`.
+
+        An interrupted call may have logged later epochs. Their lines are dropped, because those epochs come again.
+        """
+        self._file = run.metrics
+        lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True) if self._file.is_file() else []
+        whole = [line for line in lines if line.endswith("\n") and json.loads(line)["epoch"] <= after]
+        files.save_text(self._file, "".join(whole))
+        self._board = SummaryWriter(str(run.tensorboard), purge_step=after + 1)
+
+    def write(
+        self,
+        epoch: int,
+        *,
+        seeds: Sequence[int],
+        loss: np.ndarray,
+        graph_weight: np.ndarray,
+        dev: Sequence[Mapping[str, Any]],
+        progress: Progress,
+        seconds: float,
+    ) -> None:
+        """Writes one line a seed to metrics.jsonl, the same figures to TensorBoard, and one line to the screen.
+
+        Args:
+          loss, graph_weight: `[S]`.
+          dev: the scores of each seed, of `metrics.scores`.
+          progress: after this epoch.
+          seconds: how long the epoch took.
+        """
+        with self._file.open("a", encoding="utf-8") as file:
+            for i, seed in enumerate(seeds):
+                figures = {f"dev_{name}": dev[i][name] for name in metrics.SCORES}
+                figures |= {"train_loss": float(loss[i]), "graph_weight": float(graph_weight[i])}
+                file.write(json.dumps({"epoch": epoch, "seed": seed, **figures, "seconds": round(seconds, 3)}) + "\n")
+                for name, value in figures.items():
+                    self._board.add_scalar(f"seed_{seed}/{name}", value, epoch)
+        self._board.flush()
+        print(
+            f"epoch {epoch:3d}  loss {loss.mean():.4f}  dev weighted F1 {np.mean([s['weighted_f1'] for s in dev]):.4f}"
+            f"  macro-F1 {np.mean([s['macro_f1'] for s in dev]):.4f}"
+            f"  best {np.mean(np.max(progress.best_score, axis=1)):.4f}  {seconds:.2f} s",
+            flush=True,
+        )
+
+    def close(self) -> None:
+        self._board.close()
+
+
+def describe_classes(
+    run: RunDirectory,
+    labels: Sequence[str],
+    *,
+    counts: np.ndarray,
+    weights: Sequence[float] | None,
+    shares: np.ndarray,
+) -> None:
+    """Prints how often each class occurs, how often it is drawn and what it weighs in the loss; saves the same table.
+
+    Args:
+      counts: `[C]`, utterances of each class in the train split.
+      weights: C class weights; None where every class weighs 1.
+      shares: `[C]`, the expected share of each class among the utterances that an epoch draws.
+    """
+    table = {
+        label: {"utterances": int(n), "share": n / counts.sum(), "drawn_share": share, "weight": weight}
+        for label, n, share, weight in zip(labels, counts, shares, weights or [1.0] * len(labels), strict=True)
+    }
+    files.save_json(run.classes, table)
+    print(f"{'class':12}{'utterances':>12}{'share':>8}{'drawn':>8}{'weight':>8}")
+    for label, row in table.items():
+        print(f"{label:12}{row['utterances']:12}{row['share']:8.3f}{row['drawn_share']:8.3f}{row['weight']:8.3f}")
