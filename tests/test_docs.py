@@ -191,7 +191,10 @@ def test_readme_is_short_and_opens_the_quick_start_with_two_commands():
     assert len(read("README.md").splitlines()) <= 150
     block = _FENCE.search(section("README.md", "Quick start"))
     assert block is not None
-    assert len(block[2].splitlines()) == 2
+    main, tests = block[2].splitlines()
+    assert [words[-1] for words in commands(main)] == ["configs/gat_fusion.py", "benchmarks/modality_ablation.py"]
+    assert "'.[test]'" in tests
+    assert commands(tests) == [["python", "-m", "pytest"]]
 
 
 @pytest.mark.parametrize(
