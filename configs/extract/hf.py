@@ -1,9 +1,9 @@
-"""Text by a BERT-type encoder of Hugging Face's, frozen; audio and video as in lite.py.
+"""Features of text from a frozen BERT-type encoder in the layout of Hugging Face; audio and video are as in lite.py.
 
 python -m jmer.extract --config configs/extract/hf.py --config.source=meld --config.root=data/MELD.Raw
 
-Other encoders are named on the command line, by hub id or directory: --config.audio.model takes wav2vec 2.0, HuBERT,
-WavLM and Whisper, --config.video.model takes ViT.
+The command line names other encoders, by hub id or by directory. --config.audio.model takes wav2vec 2.0, HuBERT, WavLM
+or Whisper, and --config.video.model takes ViT.
 """
 
 from typing import Any

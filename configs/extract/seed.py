@@ -1,8 +1,9 @@
-"""The models and lengths of the system that jmer began from: BERT base, wav2vec 2.0 base, ViT base over 16 frames.
+"""Features of the system from which jmer began: BERT base, wav2vec 2.0 base, and ViT base over 16 frames.
 
 python -m jmer.extract --config configs/extract/seed.py --config.source=meld --config.root=data/MELD.Raw
 
-They are fetched from the Hugging Face hub; without a network, name directories: --config.text.model=DIR and so on.
+The models are fetched from the Hugging Face hub. Without a network, name directories: --config.text.model=DIR, and
+likewise for audio and video.
 """
 
 from typing import Any
