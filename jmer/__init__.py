@@ -12,7 +12,7 @@ __all__ = ["Dialogue", "Prediction", "Predictor", "UserError", "Utterance", "loa
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what needs jax when it is first asked for: decoding workers import `jmer` too, and never need it."""
+    """Imports `load` and `Predictor` on first use: they need JAX, which a decoding worker must not import."""
     if name in ("Predictor", "load"):
         from jmer.runs import predictor
 
