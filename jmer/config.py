@@ -1,11 +1,11 @@
-"""What a training config begins with: every option at its default. Experiments in `configs/` change a few of them."""
+"""The base of every training config: each option at its default. The files in `configs/` change a few of them."""
 
 from typing import Any, TypeAlias
 
 from jmer.base import options
 from jmer.training.options import TrainOptions
 
-Config: TypeAlias = Any  # an ml_collections.ConfigDict; what type a field has is known when it runs
+Config: TypeAlias = Any  # an ml_collections.ConfigDict, whose fields have no static types
 
 
 def base() -> Config:

@@ -157,11 +157,11 @@ def _check_finite(run: RunDirectory, options: TrainOptions, *, epoch: int, finit
     seeds = [seed for seed, fine in zip(options.all_seeds, finite, strict=True) if not fine]
     if is_main():
         run.record_divergence(epoch, seeds=seeds, options=options)
-    kept = f"epoch {epoch - 1} is kept, and" if epoch > 1 else "no epoch is kept;"
+    kept = f"epoch {epoch - 1} is kept" if epoch > 1 else "no epoch is kept"
     raise UserError(
-        f"{run.path}: training diverged in epoch {epoch}: the loss or parameters of seed "
-        f"{', '.join(map(str, seeds))} are infinite or NaN; {kept} the same command goes on from there with a lower "
-        f"--config.lr (now {options.lr:g})"
+        f"{run.path}: training diverged in epoch {epoch}: the loss, the parameters or the dev logits of seed "
+        f"{', '.join(map(str, seeds))} are infinite or NaN; {kept}; run the same command with a lower --config.lr "
+        f"(now {options.lr:g}) to go on"
     )
 
 

@@ -1,4 +1,4 @@
-"""Scores for people: a text table and a picture of the confusion matrix."""
+"""The scores of a split for a reader: a text table, and a picture of the confusion matrix."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 
 def report_table(result: Mapping[str, Any]) -> str:
-    """Returns the report of one split's `metrics.json`: scores, a row a class, the confusion matrix."""
+    """Returns a text table of the content of `metrics.json`: the scores, one row a class, and the confusion matrix."""
     seeds = result["seeds"]
     members = result["members"]
     many = len(seeds) > 1 and not members
@@ -32,10 +32,10 @@ def report_table(result: Mapping[str, Any]) -> str:
 
 
 def confusion_picture(confusion: np.ndarray, labels: Sequence[str], *, title: str) -> Figure:
-    """Draws a confusion matrix: colour is the share of the true class, numbers are counts.
+    """Draws a confusion matrix: the colour of a cell is its share of the true class, its number is the count.
 
     Args:
-      confusion: `[C, C]`, rows true, columns predicted.
+      confusion: `[C, C]` counts, rows true, columns predicted.
     """
     side = 1.6 + 0.7 * len(labels)
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")

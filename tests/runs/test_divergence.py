@@ -40,7 +40,10 @@ def test_the_last_good_epoch_is_kept_and_a_lower_learning_rate_goes_on_from_it(t
         assert cli.run(train.main, arguments(tiny_dataset, workdir, tmp_path, **OVERFLOW)) == cli.EXIT_USER_ERROR
         said = capsys.readouterr().err.strip().splitlines()
         assert len(said) == 1
-        assert "diverged in epoch 2: the loss or parameters of seed 0 are infinite or NaN; epoch 1 is kept" in said[0]
+        assert (
+            "in epoch 2: the loss, the parameters or the dev logits of seed 0 are infinite or NaN; epoch 1 is kept"
+            in said[0]
+        )
         assert "lower --config.lr" in said[0]
         assert checkpoint.latest_epoch(workdir / "checkpoints") == 1
         assert [json.loads(line)["epoch"] for line in (workdir / "metrics.jsonl").read_text().splitlines()] == [1]
@@ -63,30 +66,38 @@ def test_the_last_good_epoch_is_kept_and_a_lower_learning_rate_goes_on_from_it(t
     assert "config.lr was 0.01, is 0.02" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("diverges", ["loss", "outputs on dev"])
+@pytest.mark.parametrize("diverges", ["loss", "moments", "outputs on dev"])
 def test_the_seed_that_diverges_is_named(tiny_dataset, tmp_path, monkeypatch, diverges):
-    """As if seed 1 alone had done so in the second epoch."""
-    name = {"loss": "make_train_epoch", "outputs on dev": "confusion"}[diverges]
-    original, calls = getattr(steps, name), []
-    # Factors of the loss `[S]` or, of confusion counts `[S, C, C]`, one that loses the utterances of seed 1.
-    factors = {"loss": [1, np.nan], "outputs on dev": [[[1]], [[0]]]}[diverges]
-    spoil = jax.device_put(np.array(factors, np.float32 if diverges == "loss" else np.int32))
+    """As if seed 1 alone had done so in the second epoch, in one way only."""
+    confusion, make_train_epoch, epochs = steps.confusion, steps.make_train_epoch, []
+    good, bad = (jax.device_put(np.array([1, x], np.float32)) for x in (1, np.nan))
 
-    def counted(value):
-        calls.append(value)
-        return value if len(calls) < 2 else value * spoil
+    @jax.jit
+    def spoil(tree, factor):
+        def one(x):
+            return x * factor.reshape(-1, *[1] * (x.ndim - 1)) if x.dtype == np.float32 else x
 
-    def make_train_epoch(*args):
-        train_epoch = original(*args)
+        return jax.tree.map(one, tree)
 
-        def spoiled(*args):
+    @jax.jit
+    def uncount(counts, factor):  # an utterance whose logits are not finite counts for no class
+        return jnp.where(jnp.isfinite(factor)[:, None, None], counts, 0)
+
+    def spoiled(*args):
+        train_epoch = make_train_epoch(*args)
+
+        def epoch(*args):
             state, loss = train_epoch(*args)
-            return state, counted(loss)
+            epochs.append(bad if epochs else good)
+            if diverges == "moments":
+                state = state._replace(opt_state=spoil(state.opt_state, epochs[-1]))
+            return state, spoil(loss, epochs[-1]) if diverges == "loss" else loss
 
-        return spoiled
+        return epoch
 
-    spoiled = make_train_epoch if diverges == "loss" else lambda *args: counted(original(*args))
-    monkeypatch.setattr(steps, name, spoiled)
+    monkeypatch.setattr(steps, "make_train_epoch", spoiled)
+    if diverges == "outputs on dev":
+        monkeypatch.setattr(steps, "confusion", lambda *args: uncount(confusion(*args), epochs[-1]))
     options = OVERFLOW | {"lr": 0.01, "seeds": 2}
     with pytest.raises(jmer.UserError, match=r"in epoch 2: .* of seed 1 are infinite or NaN; epoch 1 is kept"):
         tiny.train(tiny_dataset, tmp_path / "run", **options)
