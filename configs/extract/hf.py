@@ -1,9 +1,9 @@
-"""Text by a BERT-type encoder of Hugging Face's, frozen; audio and video as in lite.py.
+"""Text features by a published BERT-type encoder, frozen; audio and video features as in lite.py.
 
 python -m jmer.extract --config configs/extract/hf.py --config.source=meld --config.root=data/MELD.Raw
 
-Other encoders are named on the command line, by hub id or directory: --config.audio.model takes wav2vec 2.0, HuBERT,
-WavLM and Whisper, --config.video.model takes ViT.
+The command line names other encoders by hub id or directory: --config.text.model=bert-base-uncased, for instance.
+--config.audio.model takes wav2vec 2.0, HuBERT, WavLM and Whisper; --config.video.model takes ViT.
 """
 
 from typing import Any
@@ -16,7 +16,5 @@ from jmer.extract import default_config
 def get_config() -> ConfigDict:
     config: Any = default_config()
     config.source = "meld"
-    config.text.model = (
-        "sentence-transformers/all-MiniLM-L6-v2"  # 22 M parameters; or bert-base-uncased, a directory, ...
-    )
+    config.text.model = "sentence-transformers/all-MiniLM-L6-v2"  # 22 M parameters
     return config

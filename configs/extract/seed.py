@@ -1,8 +1,9 @@
-"""The models and lengths of the system that jmer began from: BERT base, wav2vec 2.0 base, ViT base over 16 frames.
+"""The encoders of the system that jmer grew out of: BERT base, wav2vec 2.0 base, and ViT base over 16 frames.
 
 python -m jmer.extract --config configs/extract/seed.py --config.source=meld --config.root=data/MELD.Raw
 
-They are fetched from the Hugging Face hub; without a network, name directories: --config.text.model=DIR and so on.
+The encoders are fetched from the Hugging Face hub. Without a network, name directories: --config.text.model=DIR,
+--config.audio.model=DIR and --config.video.model=DIR.
 """
 
 from typing import Any
