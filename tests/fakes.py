@@ -1,4 +1,4 @@
-"""Extractors for tests, in a module of their own as worker processes import it."""
+"""Extractors for tests, in a module of their own because worker processes import it."""
 
 import os
 import sys
@@ -14,7 +14,10 @@ from jmer.features.summary import shortened
 
 @dataclass(frozen=True, kw_only=True)
 class Letters(Extractor):
-    """Counts of letters and words; encodes 5 at a time. before: how many earlier turns count too."""
+    """Counts of letters and words, 5 texts at a time.
+
+    before: how many earlier turns are counted too.
+    """
 
     before: int = 0
 
@@ -104,7 +107,7 @@ class Colour(Extractor):
 
 @dataclass(frozen=True, kw_only=True)
 class Crash(Loudness):
-    """Takes its process down with it."""
+    """Ends the process in which it works, as a crash of the decoder does."""
 
     kind = "crash"
 
@@ -114,6 +117,8 @@ class Crash(Loudness):
 
 @dataclass(frozen=True, kw_only=True)
 class Nan(Loudness):
+    """Gives features that are not finite."""
+
     kind = "nan"
 
     def encode(self, payloads: Sequence[np.ndarray], *, exact: bool = False) -> list[Encoded]:

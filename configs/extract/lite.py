@@ -1,4 +1,4 @@
-"""Features that need no download: VADER and n-grams of the text, MFCC and prosody of the sound, expressions of faces.
+"""Features that need no download: VADER and hashed n-grams of text, MFCCs and prosody of sound, face expression.
 
 python -m jmer.extract --config configs/extract/lite.py --config.source=sample
 python -m jmer.extract --config configs/extract/lite.py --config.source=meld --config.root=data/MELD.Raw

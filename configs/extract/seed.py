@@ -1,9 +1,9 @@
-"""Features of the system from which jmer began: BERT base, wav2vec 2.0 base, and ViT base over 16 frames.
+"""The encoders of the system that jmer grew out of: BERT base, wav2vec 2.0 base, and ViT base over 16 frames.
 
 python -m jmer.extract --config configs/extract/seed.py --config.source=meld --config.root=data/MELD.Raw
 
-The models are fetched from the Hugging Face hub. Without a network, name directories: --config.text.model=DIR, and
-likewise for audio and video.
+The encoders are fetched from the Hugging Face hub. Without a network, name directories: --config.text.model=DIR,
+--config.audio.model=DIR and --config.video.model=DIR.
 """
 
 from typing import Any

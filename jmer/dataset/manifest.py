@@ -40,7 +40,8 @@ def read(path: Path) -> dict[str, Any]:
     file = path / MANIFEST
     if not file.is_file():
         fault = f"has no {MANIFEST}" if path.is_dir() else "does not exist"
-        raise UserError(f"dataset {path} {fault}; make one with python -m jmer.extract --config.out={path}")
+        command = f"python -m jmer.extract --config extract/lite --config.out={path}"
+        raise UserError(f"dataset {path} {fault}; make one with {command}")
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
         version = manifest["schema_version"]

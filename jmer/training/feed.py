@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 
 from jmer.base.errors import UserError
 from jmer.base.types import FlatSplit
-from jmer.dataset.flat import flatten, longest, pick
+from jmer.dataset.flat import flatten, pick
 from jmer.dataset.store import Dataset
 from jmer.training.devices import Placement, as_main, is_main, memory, put
 
@@ -47,9 +47,7 @@ def load_flat(
       UserError: a feature is not finite, or the disk of `folder` is full.
     """
     names, sizes = [name for group in groups for name in group], dataset.manifest["splits"]
-    sequences = {}
-    if sequence_dims:
-        sequences = longest(itertools.chain.from_iterable(map(dataset.stored, names)), sequence_dims)
+    sequences = {m: (max(dataset.sequence_lengths[m], 1), dim) for m, dim in sequence_dims.items()}
     of_one = sum(dims.values()) * np.dtype(dtype).itemsize + sum(2 * t * d for t, d in sequences.values())
     size = of_one * sum(sizes[name]["utterances"] for name in names)  # bytes
     streamed = as_main(mode == "streamed" or (mode == "auto" and 2 * size > memory()))

@@ -107,7 +107,7 @@ def test_releases_of_all_extractors_are_known():
             assert re.fullmatch(r"\d+\.\d+", libraries.release(name))
     assert {"librosa", "av"} <= set(LiteAudio.libraries)
     assert {"opencv", "av"} <= set(LiteVideo.libraries)
-    assert {"librosa", "av", "numpy"} <= set(AudioView(base=LiteAudio(), number=1).libraries)
+    assert set(AudioView(base=fakes.Loudness(), number=1).libraries) == {"librosa", "numpy"}
 
 
 def test_default_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Each augmentation does what it is named for, and nothing but chance decides what it does."""
+"""Each perturbation does what its name says, and the generator alone decides its parameters."""
 
 import re
 import warnings
@@ -109,7 +109,7 @@ def test_masks_silence_what_they_should():
 
 
 @pytest.mark.parametrize("samples", [1, 100, 512, 1023, 1024, 5000])
-def test_any_wave_can_be_augmented(samples: int):
+def test_any_wave_can_be_perturbed(samples: int):
     wave = np.random.default_rng(0).uniform(-1, 1, samples).astype(np.float32)
     for rng in generators(20):
         out = perturb.perturb_wave(wave, rng)
@@ -203,7 +203,7 @@ def test_synonyms_are_the_lexicons_in_the_same_case():
 
 
 @pytest.mark.parametrize("text", [*TEXTS, "Hi!", "No.", "...", "日本語 😂", "42", "Stop", " ", "a\nb"])
-def test_augmented_text_is_never_empty(text: str):
+def test_perturbed_text_is_never_empty(text: str):
     results = [perturb.perturb_text(text, rng, LEXICON) for rng in generators(30)]
     assert all(result.strip() or not text.strip() for result in results)
     if len(words(text)) > 3:

@@ -171,7 +171,7 @@ def _perturbation(
     """
     changes: list[np.ndarray] = []  # differences of lengths and heights, [2, cycles - 1] each
     means: list[np.ndarray] = []  # lengths and heights, [2, cycles] each
-    edges = np.flatnonzero(np.diff(np.pad(voiced.astype(np.int8), 1)))
+    edges = np.flatnonzero(np.diff(np.pad(voiced.astype(np.int8), 1))).tolist()
     for start, end in zip(edges[::2], edges[1::2], strict=True):
         times, heights = _peaks(wave, f0, start, end)
         if len(times) > 3:
