@@ -1,9 +1,8 @@
 """The label sets that jmer knows by name."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 
-from jmer.base.errors import UserError
+from jmer.base.errors import UserError, did_you_mean
 
 # The order that papers and code on MELD use; their "classes 3, 4, 5" are disgust, sadness and fear.
 MELD_EMOTIONS = ("neutral", "joy", "anger", "disgust", "sadness", "fear", "surprise")
@@ -20,7 +19,6 @@ def check_label(label: str, labels: Sequence[str], *, where: str, cure: str = "c
       UserError: `label` is not in the set.
     """
     if label not in labels:
-        near = get_close_matches(label, labels, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else cure
-        raise UserError(f"{where}: label '{label}' is not in the set ({', '.join(labels)}); {hint}")
+        hint = did_you_mean(label, labels) or f"; {cure}"
+        raise UserError(f"{where}: label '{label}' is not in the set ({', '.join(labels)}){hint}")
     return label

@@ -262,7 +262,7 @@ def test_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.chdir(tmp_path)  # the corpus that comes with jmer is found from any folder
     assert len(utterances(sample.load())) > 300
-    with pytest.raises(UserError, match="leave --config.root out to take the corpus that comes with jmer"):
+    with pytest.raises(UserError, match=r"leave --config\.root out to take the corpus that comes with jmer"):
         sample.load(tmp_path)
 
 
