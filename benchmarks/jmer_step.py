@@ -19,7 +19,7 @@ from jmer.dataset.plan import Plan, evaluation_plan
 from jmer.nn.model import Model
 from jmer.runs import directory, environment
 from jmer.runs.inputs import Inputs, Modality
-from jmer.runs.predictor import BATCH_UTTERANCES, predict_features
+from jmer.runs.predictor import predict_features
 from jmer.runs.progress import Progress
 from jmer.training import steps
 from jmer.training.devices import Placement, put, share_cores
@@ -90,7 +90,7 @@ class Side:
         stats = {
             f"{m}_{name}": np.full(d, plain[name], np.float32) for m, d in self.dims.items() for name in steps.STATS
         }
-        evaluation = evaluation_plan(lengths, batch_utterances=BATCH_UTTERANCES)
+        evaluation = evaluation_plan(lengths)
         flat = flatten(self.dialogues, utterances=sum(map(len, self.dialogues)), dims=self.dims, sequences={})
         self.flat, self.stats, self.evaluation_plan = put((flat, stats, evaluation), self.placement.everywhere)
         self.number = 0  # of the epoch

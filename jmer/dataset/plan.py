@@ -12,6 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+# Padded utterances of a batch that only predicts; one number everywhere, so that compiled programs are shared.
+_EVALUATION_UTTERANCES = 256
+
 
 class Layout(NamedTuple):
     """The packing pattern: K slots for dialogues in rows of one width.
@@ -157,7 +160,9 @@ class Plan:
         return indices
 
 
-def evaluation_plan(lengths: Sequence[int] | np.ndarray, *, batch_utterances: int) -> list[np.ndarray]:
+def evaluation_plan(
+    lengths: Sequence[int] | np.ndarray, *, batch_utterances: int = _EVALUATION_UTTERANCES
+) -> list[np.ndarray]:
     """Returns batches that take every utterance once: `[J, B, U]` int32 utterance numbers for each of a few widths.
 
     Dialogues lie end to end, and N stands for padding. B is a power of two where a batch is not full, so that

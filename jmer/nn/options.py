@@ -88,7 +88,7 @@ class GraphOptions(LayerOptions, WindowOptions):
     graph_nodes: str = option("utterance", "A node is an utterance, or one modality of an utterance.",
                               choices=("utterance", "modality"))  # fmt: skip
     graph_form: str = option("auto", "How the graph is computed, with one result; auto takes the quickest.",
-                             choices=("auto", "dense", "banded", "segments"))  # fmt: skip
+                             choices=("auto", "dense", "banded", "segments"), neutral=True)  # fmt: skip
     graph_weight: float = option(1.0, "Lambda in x + lambda * graph(x).")
     learn_graph_weight: bool = option(False, "Lambda is trained, from graph_weight; metrics.jsonl records it.")
     distance_bins: str = option("", "Relations also by distance, such as 2,5 for 1 to 2, 3 to 5 and beyond.",

@@ -15,7 +15,6 @@ from jmer.dataset.plan import Plan, evaluation_plan
 from jmer.runs.directory import RunDirectory
 from jmer.runs.inputs import inputs_of, model_of
 from jmer.runs.log import Log, describe_classes
-from jmer.runs.predictor import BATCH_UTTERANCES
 from jmer.runs.progress import Progress
 from jmer.training import metrics, sampling, steps
 from jmer.training.checkpoint import Checkpoints, latest_epoch, remove_cut_off
@@ -62,7 +61,7 @@ def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
         views=len(views),
         weights=None if options.sampler == "none" else sampling.dialogue_weights(counts, scheme=options.sampler),
     )
-    dev_plan = evaluation_plan(dialogue_lengths(dev_flat), batch_utterances=BATCH_UTTERANCES)
+    dev_plan = evaluation_plan(dialogue_lengths(dev_flat))
     dev_labels = (dev_flat.label != UNLABELLED).sum()
     data, dev_data = (Feed(each, placement, streamed=streamed) for each in (flat, dev_flat))
 

@@ -20,7 +20,6 @@ from jmer.runs import directory
 from jmer.runs.directory import Run
 from jmer.training import steps
 
-BATCH_UTTERANCES = 256  # padded utterances of a batch that only predicts; one number, so that programs are shared
 _KEYS = ("id", "speaker", "text", "clip", "features")
 _log = logging.getLogger(__name__)
 
@@ -155,7 +154,7 @@ def predict_features(run: Run, dialogues: Sequence[Features]) -> list[tuple[np.n
     )
     widths = (len(run.inputs.labels), len(run.model.gate_names))
     results = [np.zeros((seeds, len(flat.mask), n), np.float32) for n in widths]
-    for index in itertools.chain(*evaluation_plan(lengths, batch_utterances=BATCH_UTTERANCES)):
+    for index in itertools.chain(*evaluation_plan(lengths)):
         found = jax.device_get(steps.predict(run.model, run.params, run.stats, gather(flat, index)))
         for result, x in zip(results, found, strict=True):
             result[:, index] = x

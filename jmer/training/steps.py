@@ -136,6 +136,8 @@ def confusion(
 ) -> Int[Array, "S C C"]:
     """Returns the confusion counts of every seed (rows true, columns predicted) over J batches.
 
+    An utterance whose logits are not all finite has no prediction and is not counted, so that the caller can notice it.
+
     Args:
       index: of `dataset.plan.evaluation_plan`.
     """
@@ -145,8 +147,9 @@ def confusion(
         batch = gather(flat, index)
 
         def one_seed(params: Tree) -> jax.Array:
-            predicted = apply(model, params, stats, batch).logits.argmax(-1)
-            pair = jnp.where(batch.label != UNLABELLED, batch.label * c + predicted, c * c)
+            logits = apply(model, params, stats, batch).logits
+            counted = (batch.label != UNLABELLED) & jnp.isfinite(logits).all(axis=-1)
+            pair = jnp.where(counted, batch.label * c + logits.argmax(-1), c * c)
             return jnp.zeros((c * c + 1,), jnp.int32).at[pair.reshape(-1)].add(1)[:-1].reshape(c, c)
 
         return counts + jax.vmap(one_seed)(params), None
