@@ -56,11 +56,9 @@ def test_stopped_run_goes_on_and_writes_the_same(
     for stop in stops:
         process = start(root, *arguments(root, table, tmp_path))
         while len(entries(tmp_path / "cache")) == len(kept) and process.poll() is None:
-            time.sleep(0.02)
+            time.sleep(0.001)  # a clip takes many times as long, so that clips are left when the signal comes
         process.send_signal(stop)
         _, err = process.communicate(timeout=60)
-        if process.returncode == 0:
-            pytest.skip("it was done before it could be stopped")
         assert process.returncode == (75 if stop == signal.SIGTERM else -stop), err
         if stop == signal.SIGTERM:
             assert "interrupted; finished work is kept" in err.splitlines()[-1]
