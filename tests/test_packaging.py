@@ -64,7 +64,13 @@ def wheel(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def python(site: Path, cwd: Path, code: str) -> str:
     """What code prints that runs in `cwd` where the wheel's folder is a site folder."""
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSAFEPATH")}
-    code = f"import site; site.addsitedir({str(site)!r})\n{code}"
+    # The folder comes before those of the environment, which may hold an editable jmer of its own.
+    first = (
+        "import site, sys\nbefore = list(sys.path)\n"
+        f"site.addsitedir({str(site)!r})\n"
+        "sys.path[1:] = [p for p in sys.path if p not in before] + before[1:]\n"
+    )
+    code = first + code
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=cwd, env=environment, capture_output=True, text=True, check=False
     )

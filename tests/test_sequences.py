@@ -54,8 +54,8 @@ def test_attention_finds_the_frame_that_the_mean_does_not_show(tmp_path):
     accuracy = {}
     for sequences in ("", "audio"):
         tiny.train(
-            data, tmp_path / f"run{sequences}", sequences=sequences, encoder="none", graph="none", hidden=16, epochs=15,
-            lr=3e-2, dropout=0.1, batch_utterances=64, patience=15,
+            data, tmp_path / f"run{sequences}", sequences=sequences, encoder="none", graph="none", hidden=16, epochs=30,
+            lr=3e-2, dropout=0.1, batch_utterances=64, patience=30,
         )  # fmt: skip
         run = directory.load(tmp_path / f"run{sequences}")
         accuracy[sequences] = scoring.score([run], store.load(data), "dev", vote=False)["accuracy"]["mean"]

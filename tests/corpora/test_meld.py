@@ -261,7 +261,7 @@ def test_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert (corpus.name, len(utterances(corpus))) == ("sample", 1)
 
     monkeypatch.chdir(tmp_path)  # the corpus that comes with jmer is found from any folder
-    assert len(utterances(sample.load())) > 300
+    assert len(utterances(sample.load())) > 100
     with pytest.raises(UserError, match=r"leave --config\.root out to take the corpus that comes with jmer"):
         sample.load(tmp_path)
 

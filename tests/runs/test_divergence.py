@@ -11,6 +11,7 @@ import tiny
 import jmer
 from jmer import train
 from jmer.base import cli
+from jmer.base.types import FlatSplit
 from jmer.runs import directory
 from jmer.training import checkpoint, steps
 
@@ -107,7 +108,7 @@ def test_the_seed_that_diverges_is_named(tiny_dataset, tmp_path, monkeypatch, di
 
 def test_an_utterance_whose_logits_are_not_finite_counts_for_no_class():
     model, batch = tiny.model(), tiny.batch(tiny.dialogues([5, 3]))
-    flat = jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, *x.shape[2:]), batch)
+    flat = FlatSplit(*jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, *x.shape[2:]), batch))
     index = jnp.arange(flat.mask.size, dtype=jnp.int32).reshape(1, *batch.mask.shape)
     params = steps.init_params(model, seeds=[0, 1])
     params["head"] = jax.tree.map(lambda x: x.at[1].set(jnp.nan), params["head"])
