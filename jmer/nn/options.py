@@ -41,8 +41,10 @@ class WindowOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class InputOptions(LayerOptions):
-    """Input: modalities standardised, augmented in training and brought to one width."""
+    """Inputs of the model, and how training augments them."""
 
+    sequences: str = option("", "Modalities whose frames are pooled by attention, beside their vectors.",
+                            choices=("text", "audio", "video"), names=True)  # fmt: skip
     modality_dropout: float = option(0.0, "Rate at which training hides a modality of an utterance, never all of them.",
                                      at_least=0, below=1)  # fmt: skip
     feature_noise: float = option(0.0, "Standard deviation of noise on features, in deviations of each.", at_least=0)
@@ -80,7 +82,7 @@ class GFPushOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class GraphOptions(LayerOptions, WindowOptions):
-    """Graph over speakers and utterances."""
+    """Graph over the utterances of a dialogue and their speakers."""
 
     graph: str = option("rgcn,gat", "Layers over the speaker graph in their order, or none.", choices=GRAPH_LAYERS,
                         names=True, fits=lambda text: text == "none" or bool(names_in(text)),
@@ -135,9 +137,6 @@ class AuxiliaryOptions:
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions(InputOptions, EncoderOptions, FusionOptions, GraphOptions, AuxiliaryOptions):
     """Options of the whole model."""
-
-    sequences: str = option("", "Modalities whose frames are pooled by attention, beside their vectors.",
-                            choices=("text", "audio", "video"), names=True)  # fmt: skip
 
     def check(self) -> None:
         """Checks the options together.

@@ -13,7 +13,7 @@ CLASS_WEIGHTS = ("none", "inverse", "sqrt", "effective")
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Data, and where it lies."""
+    """Data, and the devices that hold it."""
 
     dataset: str = option("", "Dataset directory that jmer.extract wrote; empty for the embedded sample.", neutral=True)
     modalities: str = option("", "Modalities to train on, comma-separated; empty for all that the dataset holds.",
@@ -58,7 +58,7 @@ class ConsistencyOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveOptions(LossOptions, AuxiliaryOptions):
-    """What training minimises."""
+    """Objective of training, with consistent passes."""
 
     consistency: ConsistencyOptions = option(ConsistencyOptions(), "Options of consistent passes.")
 
