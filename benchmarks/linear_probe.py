@@ -22,9 +22,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from jmer.base import cli
+from jmer.base.options import from_config
 from jmer.base.types import MODALITIES
 from jmer.dataset import store
 from jmer.dataset.build import extract_dataset
+from jmer.dataset.options import ExtractOptions
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 FOLDS = 6
@@ -67,7 +69,7 @@ def extract_ravdess(folder: Path, config) -> Path:
                 _, _, emotion, _, _, _, actor = clip.stem.split("-")
                 writer.writerow((clip.stem, clip.stem, actor, "", EMOTIONS[int(emotion) - 1], "train", clip.resolve()))
         config.source, config.root = "table", str(table)
-        return extract_dataset(config)
+        return extract_dataset(from_config(ExtractOptions, config))
 
 
 def arrays(

@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     from jmer.dataset import manifest  # what does the work is loaded once the arguments are known to be right
     from jmer.dataset.build import extract_dataset
 
-    rows = manifest.read(extract_dataset(args.config))["rows"]
+    rows = manifest.read(extract_dataset(args.options))["rows"]
     failed = any(row["status"] == "failed" for row in rows)
     return cli.EXIT_FAILED_ROWS if args.strict and failed else cli.EXIT_OK
 

@@ -66,3 +66,10 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="module")
+def optax_promotion():
+    """Optax raises a float to an integer power, which strict promotion forbids; jmer's own code is strict elsewhere."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield

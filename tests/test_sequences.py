@@ -12,9 +12,11 @@ import tiny
 import jmer
 from jmer import evaluate, extract, train
 from jmer.base import cli
+from jmer.base.options import from_config
 from jmer.base.types import UNLABELLED, Features
 from jmer.dataset import build, store
 from jmer.dataset.flat import flatten, longest
+from jmer.dataset.options import ExtractOptions
 from jmer.runs import directory, predictor, scoring
 from jmer.training import checkpoint, steps
 
@@ -103,7 +105,7 @@ def spoken(tmp_path_factory):
     config.source, config.root, config.out = "table", str(folder / "table.csv"), str(folder / "packed")
     config.text.model, config.audio.model, config.video.model = "vader", "mfcc", "none"
     config.sequence_frames, config.workers, config.cache = 6, 1, str(folder / "cache")
-    return build.extract_dataset(config), given
+    return build.extract_dataset(from_config(ExtractOptions, config)), given
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jmer.base import cli, options
+from jmer.base import cli
 from jmer.base.errors import UserError
 from jmer.base.paths import cache_root
 from jmer.base.types import MODALITIES, Corpus, Features, Utterance
@@ -69,17 +69,13 @@ class Recipe:
         return digest.hexdigest()
 
 
-def extract_dataset(config: Any) -> Path:
-    """Extracts what a config describes, unless that is already done, and returns the dataset directory.
-
-    Args:
-      config: fields of `ExtractOptions`, such as `default_config` gives.
+def extract_dataset(wanted: ExtractOptions) -> Path:
+    """Extracts what the options describe, unless that is already done, and returns the dataset directory.
 
     Raises:
       UserError: the source cannot be read, an option is wrong, or the output folder holds something else.
     """
     start = time.monotonic()
-    wanted = options.from_config(ExtractOptions, config)
     corpus = load_source(wanted)
     extractors = make_extractors(wanted)
     views = make_views(wanted, corpus, extractors)
@@ -105,7 +101,7 @@ def extract_dataset(config: Any) -> Path:
 
 def sample_dataset() -> Path:
     """Extracts the embedded sample corpus with the `lite` extractors, unless that is already done."""
-    return extract_dataset(options.to_config(ExtractOptions()))
+    return extract_dataset(ExtractOptions())
 
 
 def load_source(wanted: ExtractOptions) -> Corpus:

@@ -51,7 +51,7 @@ def flatten(
         for m in dims.keys() & dialogue.values.keys():
             flat.features[m][here] = np.where(dialogue.present[m][:, None], dialogue.values[m], 0)
             flat.present[m][here] = dialogue.present[m]
-            _check_finite(dialogue, m, np.isfinite(flat.features[m][here].astype(np.float32)).all(axis=1))
+            _check_finite(dialogue, m, np.isfinite(flat.features[m][here]).all(axis=1))
         for m in sequences.keys() & dialogue.sequences.keys():
             for u in np.flatnonzero(dialogue.present[m]):
                 sequence = dialogue.sequences[m][u]

@@ -30,9 +30,9 @@ class Encoder(nn.Module):
             both = o.encoder != "gru"
             hidden = x.shape[-1] // 2 if both else x.shape[-1]
             x = x + GRU(hidden=hidden, bidirectional=both, precision=o.precision, name="gru")(x, rows)
-        blocks = {"bigru_attention": 1, "transformer": o.encoder_layers}.get(o.encoder, 0)
-        pairs = dialogue_pairs(rows, causal=o.causal)
-        for i in range(blocks):
-            block = Block(options=o, feed_forward=o.encoder == "transformer", name=f"block_{i}")
-            x = block(x, None, pairs)
+        if blocks := {"bigru_attention": 1, "transformer": o.encoder_layers}.get(o.encoder, 0):
+            pairs = dialogue_pairs(rows, causal=o.causal)
+            for i in range(blocks):
+                block = Block(options=o, feed_forward=o.encoder == "transformer", name=f"block_{i}")
+                x = block(x, None, pairs)
         return nn.LayerNorm(name="norm")(jnp.where(rows.mask[..., None], x, 0))

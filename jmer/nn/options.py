@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from jmer.base.errors import UserError
 from jmer.base.options import names_in, option
+from jmer.base.types import MODALITIES
 
 PRECISIONS = ("float32", "bfloat16")
 GRAPH_LAYERS = ("rgcn", "gat", "grnn", "gfpush")
@@ -44,7 +45,7 @@ class InputOptions(LayerOptions):
     """Inputs of the model, and how training augments them."""
 
     sequences: str = option("", "Modalities whose frames are pooled by attention, beside their vectors.",
-                            choices=("text", "audio", "video"), names=True)  # fmt: skip
+                            choices=MODALITIES, names=True)  # fmt: skip
     modality_dropout: float = option(0.0, "Rate at which training hides a modality of an utterance, never all of them.",
                                      at_least=0, below=1)  # fmt: skip
     feature_noise: float = option(0.0, "Standard deviation of noise on features, in deviations of each.", at_least=0)

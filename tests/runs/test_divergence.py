@@ -19,11 +19,7 @@ from jmer.training import checkpoint, steps
 OVERFLOW = {"batch_utterances": 1000, "warmup": 0.25, "lr": 3.3e38, "encoder": "none", "graph": "none"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _optax():
-    """Optax raises a float to an integer power, which strict promotion forbids; our own code is strict elsewhere."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
+pytestmark = pytest.mark.usefixtures("optax_promotion")
 
 
 def arguments(dataset, workdir, tmp_path, **options):

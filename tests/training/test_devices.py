@@ -35,11 +35,7 @@ FULL = CHANCE | {"drop_edge": 0.2}
 PLAIN = CHANCE | {"encoder": "none", "graph": "none"}  # quicker to compile
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _optax():
-    """Optax raises a float to an integer power, which strict promotion forbids; our own code is strict elsewhere."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
+pytestmark = pytest.mark.usefixtures("optax_promotion")
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,10 @@ import pytest
 from onnx_files import embed, write_embedding, write_yunet
 
 from jmer.base.errors import UserError
+from jmer.base.options import from_config
 from jmer.base.types import Media
 from jmer.dataset.build import extract_dataset
-from jmer.dataset.options import default_config
+from jmer.dataset.options import ExtractOptions, default_config
 from jmer.features import registry, worker
 from jmer.features.extractor import Extractor
 from jmer.features.video.embedding import OnnxVideo
@@ -168,7 +169,7 @@ def test_remarks_are_counted_and_printed(tmp_path: Path, root: Path, capsys: pyt
     config.audio.model = "none"
     config.video.crop = "speaker"
     config.workers = 1
-    manifest = json.loads((extract_dataset(config) / "manifest.json").read_text())
+    manifest = json.loads((extract_dataset(from_config(ExtractOptions, config)) / "manifest.json").read_text())
     ((remark, count),) = manifest["modalities"]["video"]["remarks"].items()
     assert (remark.split(":")[0], count) == ("face chosen", 1)
     assert f"  1 x {remark}" in capsys.readouterr().out
