@@ -13,6 +13,7 @@ from the folders above it. tests/test_imports.py reads the order from this list:
     nn          encoders, graph layers, fusion, and the model that they make up
     training    losses, optimiser, sampling, metrics, devices, checkpoints
     runs        the run directory, training into it, prediction and reports from it
+    tuning      fine-tuning of encoders on dialogues
     config      the defaults that a training config begins with
 
 The other modules at the top are commands. `python -m jmer.train` and `jmer train` are the same command, and no module

@@ -113,7 +113,7 @@ def test_data_and_worker_code_do_not_import_jax(root: Path):
 @pytest.mark.parametrize(
     ("package", "module"),
     [
-        ("transformers", "jmer.encoders.huggingface"),
+        ("transformers", "jmer.encoders.tokenizer"),
         ("librosa", "jmer.media.sound"),  # the module that locks the cache of librosa's compiled functions
     ],
 )

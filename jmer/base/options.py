@@ -188,6 +188,8 @@ def _built(cls: type[_Options], config: Mapping[str, Any] | ConfigDict, prefix: 
             continue
         if isinstance(default, float) and type(value) is int:
             value = float(value)
+        if isinstance(default, tuple) and type(value) is list:  # as JSON has it
+            value = tuple(value)
         if type(value) is not type(default):
             raise UserError(
                 f"config.{prefix}{name} is {value!r}; expected {type(default).__name__}, such as {default!r}"

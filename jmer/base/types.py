@@ -36,6 +36,17 @@ class Turn(NamedTuple):
     text: str
 
 
+class Heard(NamedTuple):
+    """An utterance within its dialogue, as a text extractor is given it.
+
+    turns: of the whole dialogue.
+    own: the number of the utterance's turn.
+    """
+
+    turns: tuple[Turn, ...]
+    own: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
     """One turn of a dialogue, as a source or a user gives it.
@@ -93,11 +104,12 @@ class Media:
 
     wave: `[T]` float32 in [-1, 1], mono at `SAMPLE_RATE`; None without an audio track.
     frames: `[F, height, width, 3]` uint8 RGB, evenly spaced over the clip; None without a video track.
-    frame_times: `[F]` float64, when each frame appears, in seconds from the start of `wave`, or of the clip where that
-      is None; the tracks of a file need not start together, so the first may be below 0.
+    frame_times: `[F]` float64, the time of each frame in seconds from the start of `wave`, or from the start of the
+      clip if `wave` is None. Since the tracks of a file need not start together, the first time may be negative.
     seconds: duration of the clip.
-    sound_only: the file is of a kind that never holds a face (wav, flac, mp3, m4a, ...), so none is missed.
-    damage: what could not be decoded, a short phrase; empty where all was well.
+    sound_only: whether the file is of a kind that never holds a face (wav, flac, mp3, m4a, ...). A missing video track
+      is then no damage.
+    damage: a short phrase that names the part of the clip which could not be decoded; empty if all of it could.
     """
 
     wave: np.ndarray | None
@@ -113,10 +125,11 @@ class Extracted:
     """One utterance's features in one modality.
 
     vector: `[D]` float32, all finite; None where the modality is absent.
-    sequence: `[T, D']` float16, what the vector sums up, in the order of time; None where it was not asked for.
-    status: `ok` also where the modality is absent by nature (an audio file has no face).
-    reason: why it is absent, degraded or failed, or what a choice within it rests on; empty when there is nothing to
-      say.
+    sequence: `[T, D']` float16, the frames that the vector summarises, in the order of time; None where no sequence was
+      asked for.
+    status: `ok` also where the modality is absent by nature, as a face is in an audio file.
+    reason: why the modality is absent, degraded or failed, or how a choice was made, such as that of the speaking face;
+      empty where there is nothing to explain.
     """
 
     vector: np.ndarray | None

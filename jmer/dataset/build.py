@@ -16,7 +16,7 @@ from jmer.base.paths import cache_root
 from jmer.base.types import MODALITIES, Corpus, Features, Utterance
 from jmer.corpora import meld, sample, table
 from jmer.dataset import manifest, report, store
-from jmer.dataset.options import ExtractOptions
+from jmer.dataset.options import ExtractOptions, SourceOptions
 from jmer.features import beam, engine, libraries, perturb, registry
 from jmer.features import views as augmented
 from jmer.features.cache import Cache
@@ -104,7 +104,7 @@ def sample_dataset() -> Path:
     return extract_dataset(ExtractOptions())
 
 
-def load_source(wanted: ExtractOptions) -> Corpus:
+def load_source(wanted: SourceOptions) -> Corpus:
     """Returns the corpus that the options name.
 
     Raises:

@@ -36,23 +36,13 @@ def _group(modality: str) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractOptions(SequenceOptions):
-    """All options of an extraction."""
+class SourceOptions:
+    """Source of the dialogues."""
 
     source: str = option("sample", "Source of the dialogues.", choices=("sample", "meld", "table"))
     root: str = option("", "Folder of sample or meld, or CSV file of a table; empty for data/sample or data/MELD.Raw.")
-    out: str = option("", "Dataset directory; empty for data/packed/NAME, named by the source and the extractors.")
     columns: Any = option(ColumnOptions(), "Names of a table's columns.")
     labels: tuple[str, ...] = option((), "Label set of a table in its order; empty for the labels found, sorted.")
-    text: Any = field(default_factory=partial(_group, "text"), metadata={"option": Field(help="Features of text.")})
-    audio: Any = field(default_factory=partial(_group, "audio"), metadata={"option": Field(help="Features of audio.")})
-    video: Any = field(default_factory=partial(_group, "video"), metadata={"option": Field(help="Features of video.")})
-    views: int = option(0, "Augmented views of the train split, with changed texts and sounds.", at_least=0)
-    views_seed: int = option(0, "Seed of the augmented views.")
-    lexicon: str = option("", "File of synonyms for the views, a group on each line; empty for jmer's own.")
-    workers: int = option(0, "Processes that decode clips; 0 for one on each core.", at_least=0)
-    beam: str = option("", "Options of Apache Beam, such as --runner=FlinkRunner, to extract with its workers.")
-    cache: str = option("", "Folder of the cache; empty for $JMER_CACHE, else jmer in $XDG_CACHE_HOME or ~/.cache.")
 
     @property
     def renamed_columns(self) -> dict[str, str]:
@@ -63,12 +53,36 @@ class ExtractOptions(SequenceOptions):
         """Checks the options together.
 
         Raises:
-          UserError: two of them contradict each other, or nothing is to be extracted.
+          UserError: two of them contradict each other.
         """
         if self.source == "table" and not self.root:
             raise UserError("config.source=table needs the CSV: --config.root=FILE.csv")
         if self.source != "table" and (self.renamed_columns or self.labels):
             raise UserError("config.columns and config.labels are for --config.source=table; leave them out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractOptions(SourceOptions, SequenceOptions):
+    """All options of an extraction."""
+
+    out: str = option("", "Dataset directory; empty for data/packed/NAME, named by the source and the extractors.")
+    text: Any = field(default_factory=partial(_group, "text"), metadata={"option": Field(help="Features of text.")})
+    audio: Any = field(default_factory=partial(_group, "audio"), metadata={"option": Field(help="Features of audio.")})
+    video: Any = field(default_factory=partial(_group, "video"), metadata={"option": Field(help="Features of video.")})
+    views: int = option(0, "Augmented views of the train split, with changed texts and sounds.", at_least=0)
+    views_seed: int = option(0, "Seed of the augmented views.")
+    lexicon: str = option("", "File of synonyms for the views, a group on each line; empty for jmer's own.")
+    workers: int = option(0, "Processes that decode clips; 0 for one on each core.", at_least=0)
+    beam: str = option("", "Options of Apache Beam, such as --runner=FlinkRunner, to extract with its workers.")
+    cache: str = option("", "Folder of the cache; empty for $JMER_CACHE, else jmer in $XDG_CACHE_HOME or ~/.cache.")
+
+    def check(self) -> None:
+        """Checks the options together.
+
+        Raises:
+          UserError: two of them contradict each other, or nothing is to be extracted.
+        """
+        super().check()
         models = [getattr(self, modality).model for modality in MODALITIES]
         if set(models) == {registry.OFF}:
             raise UserError(

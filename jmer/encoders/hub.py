@@ -3,22 +3,29 @@
 Worker processes import this file, so it does not import jax. It opens no file that could hold code.
 """
 
+import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jmer.base import files
 from jmer.base.errors import UserError
 
 WEIGHTS = ("flax_model.msgpack", "model.safetensors", "model.safetensors.index.json")  # the first that exists is read
+ADAPTERS = "adapter_config.json"  # a directory with this file holds adapters, and no encoder
+
+_Config = TypeVar("_Config")
+
 _TORCH_ONLY = "pytorch_model.bin"
+_SAFE = ("model*.safetensors", "adapter_model.safetensors")
 _CONFIGURATION = ("*.json", "*.txt", "*.model")  # of the model and of its tokenizer
 
 
 def resolve(model: str, *, field: str) -> Path:
-    """Returns the directory of a model. A model that is an id on the hub is fetched unless it is in the hub's cache.
+    """Returns the directory of a model, or of adapters. One that is an id on the hub is fetched unless it is cached.
 
     Args:
       model: a directory, or an id on the hub.
@@ -36,6 +43,8 @@ def resolve(model: str, *, field: str) -> Path:
                 "directory of a model, or an id such as bert-base-uncased"
             )
         folder = _from_hub(model, field=field)
+    if (folder / ADAPTERS).is_file():
+        return folder.resolve()
     if not (folder / "config.json").is_file():
         raise UserError(
             f"{field}: {folder} has no config.json; give a directory in Hugging Face's layout, with config.json, "
@@ -65,6 +74,43 @@ def read_json(folder: Path, name: str, *, field: str) -> dict[str, Any]:
     return content
 
 
+def parse(
+    content: Mapping[str, Any],
+    cls: type[_Config],
+    *,
+    types: Collection[str],
+    covered: Mapping[str, Collection[Any]],
+    where: object,
+) -> _Config:
+    """Returns what a config.json says of the shape of a network.
+
+    Args:
+      content: of the file.
+      cls: a dataclass whose fields have the names that they have in the file.
+      types: the values of `model_type` that the network covers.
+      covered: the values that other fields may have, where they are given.
+      where: names the field and the file in messages.
+
+    Raises:
+      UserError: jmer has no network for the architecture or for a variant of it, or a field is missing.
+    """
+    if content.get("model_type") not in types:
+        raise UserError(
+            f"{where}: model_type is '{content.get('model_type')}'; expected {', '.join(types)}; give a model of these "
+            "types"
+        )
+    for name, values in covered.items():
+        if name in content and content[name] not in values:
+            known = ", ".join(repr(value) for value in values if value is not None)
+            raise UserError(f"{where}: {name} is {content[name]!r}; jmer covers {known} only; give another model")
+    fields = dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
+    required = [field.name for field in fields if field.default is dataclasses.MISSING]
+    if missing := [name for name in required if name not in content]:
+        raise UserError(f"{where}: {missing[0]} is missing; fetch the model again")
+    given = {field.name: content[field.name] for field in fields if field.name in content}
+    return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+
+
 def sha256(folder: Path) -> str:
     """Returns one hash over the weights, the configuration and the tokenizer files of a model."""
     weights = next(name for name in WEIGHTS if (folder / name).is_file())
@@ -82,8 +128,8 @@ def _from_hub(model: str, *, field: str) -> Path:
     try:
         # The safetensors suffice where they exist; Flax's own format is the second choice. PyTorch's pickles are never
         # fetched, so `resolve` refuses a model that has nothing else.
-        folder = Path(snapshot_download(model, allow_patterns=[*_CONFIGURATION, "model*.safetensors"]))
-        if not any(folder.glob("model*.safetensors")):
+        folder = Path(snapshot_download(model, allow_patterns=[*_CONFIGURATION, *_SAFE]))
+        if not any(any(folder.glob(pattern)) for pattern in _SAFE):
             folder = Path(snapshot_download(model, allow_patterns=[*_CONFIGURATION, WEIGHTS[0]]))
     except RepositoryNotFoundError as error:
         raise UserError(

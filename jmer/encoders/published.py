@@ -6,9 +6,10 @@ path of a parameter is its published name. Two differences remain: PyTorch calls
 """
 
 import functools
+import hashlib
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,22 @@ from flax.serialization import msgpack_restore
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Float32
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from jmer.base.errors import UserError
 from jmer.encoders import hub
+from jmer.encoders.adapters import Adapters, merged
 
 # A weight's name in PyTorch -> a function that reads it as float32, so that only weights in use are held in memory.
 Weights = Mapping[str, Callable[[], Float32[np.ndarray, "..."]]]
 
 # Models that have a head or a decoder hold the encoder under one of these names.
-_PREFIXES = ("", "wav2vec2.", "hubert.", "wavlm.", "unispeech.", "unispeech_sat.", "model.encoder.", "encoder.")
+_PREFIXES = (
+    "", "wav2vec2.", "hubert.", "wavlm.", "unispeech.", "unispeech_sat.", "model.encoder.", "encoder.",
+    "bert.", "roberta.", "distilbert.", "vit.",
+)  # fmt: skip
+# Checkpoints that were converted from TensorFlow call the parameters of a normalisation so.
+_OLD_NAMES = {"gamma": "weight", "beta": "bias"}
 _WEIGHT_NORMS = (
     ("weight_g", "weight_v"),
     ("parametrizations.weight.original0", "parametrizations.weight.original1"),
@@ -47,6 +55,10 @@ def read(folder: Path) -> Weights:
         weights = _flax_weights(file)
     else:
         weights = {name: value for shard in _shards(file) for name, value in _safetensors(shard).items()}
+    for name in list(weights):
+        stem, _, leaf = name.rpartition(".")
+        if leaf in _OLD_NAMES:
+            weights[f"{stem}.{_OLD_NAMES[leaf]}"] = weights.pop(name)
     for g, v in _WEIGHT_NORMS:
         for stem in [name.removesuffix(g) for name in weights if name.endswith(f".{g}")]:
             if f"{stem}{v}" in weights:
@@ -63,22 +75,17 @@ def load(folder: Path, module: nn.Module, *inputs: Any) -> dict[str, Any]:
 
     Args:
       module: a network whose submodules have the published names.
-      inputs: the arguments of the module's `__call__`. A `jax.ShapeDtypeStruct` can stand for an array.
+      inputs: the arguments of the module's `__call__`, of any values; the last are the layers to run.
 
     Raises:
       UserError: as `read`, or a weight is missing or has another shape than the module's.
     """
     weights, file = read(folder), _file(folder)
-    static = {i: x for i, x in enumerate(inputs) if not hasattr(x, "shape")}
-
-    def init(*arrays: Any) -> Any:
-        rest = iter(arrays)
-        return module.init(jax.random.key(0), *(static[i] if i in static else next(rest) for i in range(len(inputs))))
-
-    made = jax.eval_shape(init, *(x for i, x in enumerate(inputs) if i not in static))
+    *arrays, layers = inputs
+    made = jax.eval_shape(lambda *arrays: module.init(jax.random.key(0), *arrays, layers), *arrays)
     shapes: dict[tuple[str, ...], Any] = flatten_dict(made["params"])  # pyright: ignore[reportAssignmentType]
     names = {path: _published_name(path) for path in shapes}
-    prefix = max(_PREFIXES, key=lambda prefix: sum(prefix + name in weights for name in names.values()))
+    prefix = _prefix(names.values(), weights)
     params = {}
     for path, wanted in shapes.items():
         name = prefix + names[path]
@@ -97,12 +104,60 @@ def load(folder: Path, module: nn.Module, *inputs: Any) -> dict[str, Any]:
     return {"params": unflatten_dict(params)}
 
 
+def named(params: Mapping[str, Any]) -> dict[str, tuple[tuple[str, ...], Any]]:
+    """Returns the published name of each parameter -> its path, and the parameter. The name has no prefix."""
+    flat: dict[tuple[str, ...], Any] = flatten_dict(dict(params))  # pyright: ignore[reportAssignmentType]
+    return {_published_name(path): (path, x) for path, x in flat.items()}
+
+
+def with_adapters(variables: Mapping[str, Any], adapters: Adapters, *, field: str) -> dict[str, Any]:
+    """Returns the variables of a network with adapters merged into its kernels; `adapters.merged` says what it raises.
+
+    Args:
+      field: the config field that names the adapters, for messages.
+    """
+    known = named(variables["params"])
+    changed = merged({name: x for name, (_, x) in known.items()}, adapters, field=field)
+    params = {path: changed.get(name, x) for name, (path, x) in known.items()}
+    return {"params": unflatten_dict(params)}
+
+
+def save(file: Path, params: Mapping[str, Any], *, like: Path) -> None:
+    """Writes parameters as safetensors, with the names and axes of PyTorch.
+
+    Args:
+      like: the directory that `load` read them from; weights that the network does not use are copied from it.
+    """
+    weights = read(like)
+    flat = named(params)
+    prefix = _prefix(flat, weights)
+    tensors = {name: value() for name, value in weights.items()}
+    for name, (path, x) in flat.items():
+        x = np.asarray(x, np.float32)
+        tensors[prefix + name] = _transposed(x) if path[-1] == "kernel" else x
+    # A tensor that is a view would be written in the order of its base.
+    save_file({name: np.ascontiguousarray(x) for name, x in tensors.items()}, file, metadata={"format": "pt"})
+
+
+def sha256_of_halves(params: Mapping[str, Any]) -> str:
+    """Returns one hash over parameters rounded to float16, which are equal for a copy in half precision."""
+    digest = hashlib.sha256()
+    for name, (_, x) in sorted(named(params).items()):
+        digest.update(name.encode() + np.asarray(x, np.float16).tobytes())
+    return digest.hexdigest()
+
+
 def _file(folder: Path) -> Path:
     """Returns the file that holds the weights or the index of their shards. `hub.sha256` hashes the same one."""
     for name in hub.WEIGHTS:
         if (folder / name).is_file():
             return folder / name
     raise UserError(f"{folder} has no weights; expected one of {', '.join(hub.WEIGHTS)}; fetch the model again")
+
+
+def _prefix(names: Collection[str], weights: Weights) -> str:
+    """Returns what a file puts before the names of the network's parameters."""
+    return max(_PREFIXES, key=lambda prefix: sum(prefix + name in weights for name in names))
 
 
 def _published_name(path: tuple[str, ...]) -> str:
@@ -113,8 +168,8 @@ def _published_name(path: tuple[str, ...]) -> str:
 def _transposed(kernel: np.ndarray) -> np.ndarray:
     """Converts a kernel between Flax's and PyTorch's order of axes, in either direction.
 
-    `[in, out]` becomes `[out, in]`, and `[T, in / groups, out]` becomes `[out, in / groups, T]`. Kernels of more axes,
-    which no speech encoder has, stay as they are.
+    `[in, out]` becomes `[out, in]`, and `[T, in / groups, out]` becomes `[out, in / groups, T]`. Kernels of more axes
+    stay in PyTorch's order: the patch projection of a vision transformer.
     """
     return kernel.T if kernel.ndim <= 3 else kernel
 

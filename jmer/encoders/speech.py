@@ -1,21 +1,18 @@
 """Runs a published speech encoder over batches of like length. Worker processes must not import it: it imports jax."""
 
-import dataclasses
-import functools
 import math
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jmer.base.errors import UserError
 from jmer.base.types import SAMPLE_RATE
-from jmer.encoders import hub, published
+from jmer.encoders import hub
 from jmer.encoders.batching import batches
+from jmer.encoders.encoder import Encoder
+from jmer.encoders.opened import Opened
 from jmer.encoders.speech_input import HOP, SECONDS
 from jmer.encoders.wav2vec2 import MODEL_TYPES, Wav2Vec2, Wav2Vec2Config
 from jmer.encoders.whisper import Whisper, WhisperConfig
@@ -25,67 +22,43 @@ _SHORTEST = SAMPLE_RATE
 _LONGEST = SECONDS * SAMPLE_RATE
 
 
-def parse_config(config: dict[str, Any], *, where: object) -> Wav2Vec2Config | WhisperConfig:
-    """Reads the content of a config.json.
+def parse_config(content: dict[str, Any], *, where: object) -> Wav2Vec2Config | WhisperConfig:
+    """Reads the content of a config.json; `hub.parse` says what is refused.
 
     where: names the field and the file in messages.
-
-    Raises:
-      UserError: jmer has no network for the architecture or for a variant of it, or a field is missing.
     """
-    kind = config.get("model_type")
-    if kind != "whisper" and kind not in MODEL_TYPES:
-        raise UserError(
-            f"{where}: model_type is '{kind}'; expected whisper, {', '.join(MODEL_TYPES)}; give a model of these types"
-        )
-    covered = {
-        "conv_pos_batch_norm": False,
-        "add_adapter": False,
-        "adapter_attn_dim": None,
-        "feat_extract_activation": "gelu",
-        "hidden_act": "gelu",
-        "activation_function": "gelu",
-    }
-    for name, value in covered.items():
-        if config.get(name, value) != value:
-            raise UserError(f"{where}: {name} is {config[name]!r}; jmer covers {value!r} only; give another model")
-    cls = WhisperConfig if kind == "whisper" else Wav2Vec2Config
-    fields = dataclasses.fields(cls)
-    required = [field.name for field in fields if field.default is dataclasses.MISSING]
-    if missing := [name for name in required if name not in config]:
-        raise UserError(f"{where}: {missing[0]} is missing; fetch the model again")
-    given: dict[str, Any] = {field.name: config[field.name] for field in fields if field.name in config}
-    given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
-    return cls(**given)
+    return hub.parse(
+        content,
+        WhisperConfig if content.get("model_type") == "whisper" else Wav2Vec2Config,
+        types=("whisper", *MODEL_TYPES),
+        covered={
+            "conv_pos_batch_norm": (False,),
+            "add_adapter": (False,),
+            "adapter_attn_dim": (None,),
+            "feat_extract_activation": ("gelu",),
+            "hidden_act": ("gelu",),
+            "activation_function": ("gelu",),
+        },
+        where=where,
+    )
 
 
-class SpeechEncoder:
-    """A network with its weights, which are read when the first batch is encoded.
-
-    dim: D of the hidden states.
-    layers: the number of hidden states, without the one before the first layer.
-    sha256: the hash of the model's files.
+class SpeechEncoder(Encoder):
+    """A speech encoder.
 
     Raises UserError, when made or first used: the configuration or the weights cannot be used.
     """
 
-    def __init__(self, folder: Path):
-        self._folder = folder
-        content = hub.read_json(folder, "config.json", field="audio.model")
-        self.config = parse_config(content, where=f"audio.model: {folder / 'config.json'}")
-        self.dim: int = self.config.hidden_size
-        self.layers: int = self.config.num_hidden_layers
-        self._network: Whisper | Wav2Vec2
+    def __init__(self, opened: Opened):
+        content = hub.read_json(opened.folder, "config.json", field="audio.model")
+        self.config = parse_config(content, where=f"audio.model: {opened.folder / 'config.json'}")
+        network: Whisper | Wav2Vec2
         if isinstance(self.config, WhisperConfig):
-            self._network, self._samples_an_entry = Whisper(config=self.config), HOP
+            network, self._samples_an_entry = Whisper(config=self.config), HOP
         else:
-            self._network, self._samples_an_entry = Wav2Vec2(config=self.config), 1
-        self._params: Callable[[int], Any] = functools.cache(self._loaded)
-        self._hidden: Callable[[tuple[int, ...]], Any] = functools.cache(self._jitted)
-
-    @functools.cached_property
-    def sha256(self) -> str:
-        return hub.sha256(self._folder)
+            network, self._samples_an_entry = Wav2Vec2(config=self.config), 1
+        c = self.config
+        super().__init__(opened, network, dim=c.hidden_size, layers=c.num_hidden_layers, field="audio.model")
 
     def padded_length(self, length: int) -> int:
         """Returns the length to which an input of the given length is padded, both in entries of the input."""
@@ -121,26 +94,13 @@ class SpeechEncoder:
             for row, i in enumerate(batch.inputs):
                 padded[row, : len(inputs[i])] = inputs[i]
                 lengths[row] = len(inputs[i])
-            found, mask = map(np.asarray, self._hidden(layers)(self._params(max(layers)), padded, lengths))
+            found, mask = map(np.asarray, self.hidden(layers)(self.params(max(layers)), padded, lengths))
             results |= {i: found[row][mask[row]] for row, i in enumerate(batch.inputs)}
         return [results[i] for i in range(len(inputs))]
 
-    def _loaded(self, highest: int) -> Any:
-        """Returns the parameters of the layers up to the `highest`, on the device."""
+    def _example(self) -> tuple[np.ndarray, ...]:
         entries = (2, self.config.num_mel_bins) if isinstance(self.config, WhisperConfig) else (SAMPLE_RATE,)
-        inputs = (jax.ShapeDtypeStruct((1, *entries), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32))
-        return jax.device_put(published.load(self._folder, self._network, *inputs, (highest,)))
-
-    def _jitted(self, layers: tuple[int, ...]) -> Any:
-        """Returns a compiled function: parameters, padded inputs, lengths `[B]` -> mean over `layers`, and its mask."""
-
-        @jax.jit
-        def hidden(params: Any, inputs: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
-            with jax.default_matmul_precision("float32"):  # by default a GPU multiplies in TF32, with 3 digits
-                states, mask = cast(Any, self._network.apply(params, inputs, lengths, layers))
-            return functools.reduce(jnp.add, states) / len(states), mask
-
-        return hidden
+        return np.zeros((1, *entries), np.float32), np.ones(1, np.int32)
 
 
 def _samples_a_batch() -> int:

@@ -15,7 +15,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jmer.encoders.layers import Attention, LayerNorm, frame_mask
+from jmer.encoders.layers import LayerNames, LayerNorm, LayerShape, Running, Sees, frame_mask, gelu, run_layers
+
+_NAMES = LayerNames(
+    query="attention.q_proj",
+    key="attention.k_proj",
+    value="attention.v_proj",
+    out="attention.out_proj",
+    attention_norm="layer_norm",
+    wide="feed_forward.intermediate_dense",
+    narrow="feed_forward.output_dense",
+    last_norm="final_layer_norm",
+    gate="attention.gru_rel_pos",
+)
 
 # The values of `model_type` in config.json that this network covers.
 MODEL_TYPES = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat")
@@ -54,6 +66,7 @@ class Wav2Vec2(nn.Module, kw_only=True):
     """Waves -> hidden states."""
 
     config: Wav2Vec2Config
+    running: Running = Running()
 
     @nn.compact
     def __call__(
@@ -77,7 +90,7 @@ class Wav2Vec2(nn.Module, kw_only=True):
                 x = LayerNorm(epsilon=1e-5, name=f"{name}.layer_norm")(x)
             elif i == 0:
                 x = TimeNorm(name=f"{name}.layer_norm")(x, mask=frame_mask(x, length))
-            x = nn.gelu(x, approximate=False)
+            x = gelu(x)
         mask = frame_mask(x, length)
         if c.feat_proj_layer_norm:
             x = LayerNorm(epsilon=c.layer_norm_eps, name="feature_projection.layer_norm")(x)
@@ -92,19 +105,32 @@ class Wav2Vec2(nn.Module, kw_only=True):
             feature_group_count=c.num_conv_pos_embedding_groups,
             name="encoder.pos_conv_embed.conv",
         )(x)
-        x = x + nn.gelu(positions, approximate=False)
+        x = x + gelu(positions)
         norm = LayerNorm(epsilon=c.layer_norm_eps, name="encoder.layer_norm")
         if not c.do_stable_layer_norm:
             x = norm(x)
-        states = [x]
         bias = None
         if c.model_type == "wavlm":
             bias = RelativeBias(config=c, name="encoder.layers.0.attention.rel_attn_embed")(x.shape[1])
-        for i in range(max(layers)):
-            x = Wav2Vec2Layer(config=c, name=f"encoder.layers.{i}")(x, mask=mask, bias=bias)
-            states.append(x)
+        shape = LayerShape(
+            heads=c.num_attention_heads,
+            inner=c.intermediate_size,
+            epsilon=c.layer_norm_eps,
+            norm_first=c.do_stable_layer_norm,
+            gated=c.model_type == "wavlm",
+        )
+        states = run_layers(
+            x,
+            layers,
+            name="encoder.layers.{}",
+            names=_NAMES,
+            shape=shape,
+            running=self.running,
+            sees=Sees(segment=mask.astype(jnp.int32)),
+            bias=bias,
+        )
         if c.do_stable_layer_norm and max(layers) == c.num_hidden_layers:
-            states[-1] = norm(x)
+            states[-1] = norm(states[-1])
         return [states[layer] for layer in layers], mask
 
 
@@ -141,29 +167,3 @@ class RelativeBias(nn.Module, kw_only=True):
         table = self.param("embedding", nn.initializers.normal(), (c.num_buckets, c.num_attention_heads))
         here = jnp.arange(frames)
         return table[bucket].T[:, here[None] - here[:, None] + frames - 1]
-
-
-class Wav2Vec2Layer(nn.Module, kw_only=True):
-    """One transformer layer. With `do_stable_layer_norm` it normalises before each half, otherwise after."""
-
-    config: Wav2Vec2Config
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "B T D"], *, mask: Bool[Array, "B T"], bias: Float[Array, "H T T"] | None
-    ) -> Float[Array, "B T D"]:
-        c = self.config
-        attention = Attention(heads=c.num_attention_heads, gated=c.model_type == "wavlm", name="attention")
-        norm = LayerNorm(epsilon=c.layer_norm_eps, name="layer_norm")
-        last = LayerNorm(epsilon=c.layer_norm_eps, name="final_layer_norm")
-        wide = nn.Dense(c.intermediate_size, name="feed_forward.intermediate_dense")
-        narrow = nn.Dense(c.hidden_size, name="feed_forward.output_dense")
-
-        def feed_forward(x: jax.Array) -> jax.Array:
-            return narrow(nn.gelu(wide(x), approximate=False))
-
-        if c.do_stable_layer_norm:
-            x = x + attention(norm(x), mask=mask, bias=bias)
-            return x + feed_forward(last(x))
-        x = norm(x + attention(x, mask=mask, bias=bias))
-        return last(x + feed_forward(x))

@@ -10,7 +10,18 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jmer.encoders.layers import Attention, LayerNorm, frame_mask
+from jmer.encoders.layers import LayerNames, LayerNorm, LayerShape, Running, Sees, frame_mask, gelu, run_layers
+
+_NAMES = LayerNames(
+    query="self_attn.q_proj",
+    key="self_attn.k_proj",
+    value="self_attn.v_proj",
+    out="self_attn.out_proj",
+    attention_norm="self_attn_layer_norm",
+    wide="fc1",
+    narrow="fc2",
+    last_norm="final_layer_norm",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +48,7 @@ class Whisper(nn.Module, kw_only=True):
     """Log-mel spectrograms -> hidden states."""
 
     config: WhisperConfig
+    running: Running = Running()
 
     @nn.compact
     def __call__(
@@ -53,31 +65,17 @@ class Whisper(nn.Module, kw_only=True):
         c = self.config
         valid = frame_mask(mel, length)[..., None]
         x = nn.Conv(c.d_model, (3,), padding=[(1, 1)], name="conv1")(jnp.where(valid, mel, 0))
-        x = jnp.where(valid, nn.gelu(x, approximate=False), 0)
-        x = nn.Conv(c.d_model, (3,), (2,), padding=[(1, 1)], name="conv2")(x)
-        x = nn.gelu(x, approximate=False)
+        x = jnp.where(valid, gelu(x), 0)
+        x = gelu(nn.Conv(c.d_model, (3,), (2,), padding=[(1, 1)], name="conv2")(x))
         mask = frame_mask(x, (length + 1) // 2)
         positions = nn.Embed(c.max_source_positions, c.d_model, name="embed_positions")
         x = x + positions(jnp.arange(x.shape[1]))[None]
-        states = [x]
-        for i in range(max(layers)):
-            x = WhisperLayer(config=c, name=f"layers.{i}")(x, mask=mask)
-            states.append(x)
+        shape = LayerShape(
+            heads=c.encoder_attention_heads, inner=c.encoder_ffn_dim, epsilon=1e-5, norm_first=True, key_bias=False
+        )
+        sees = Sees(segment=mask.astype(jnp.int32))
+        states = run_layers(x, layers, name="layers.{}", names=_NAMES, shape=shape, running=self.running, sees=sees)
         norm = LayerNorm(epsilon=1e-5, name="layer_norm")
         if max(layers) == c.encoder_layers:
-            states[-1] = norm(x)
+            states[-1] = norm(states[-1])
         return [states[layer] for layer in layers], mask
-
-
-class WhisperLayer(nn.Module, kw_only=True):
-    """One transformer layer; each half normalises its input."""
-
-    config: WhisperConfig
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "B T D"], *, mask: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
-        c = self.config
-        y = LayerNorm(epsilon=1e-5, name="self_attn_layer_norm")(x)
-        x = x + Attention(heads=c.encoder_attention_heads, key_bias=False, name="self_attn")(y, mask=mask)
-        y = nn.Dense(c.encoder_ffn_dim, name="fc1")(LayerNorm(epsilon=1e-5, name="final_layer_norm")(x))
-        return x + nn.Dense(c.d_model, name="fc2")(nn.gelu(y, approximate=False))

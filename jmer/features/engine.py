@@ -236,7 +236,7 @@ class _Engine:
         tracks: dict[_Target, Extractor] = {}
         for target, extractor in todo.items():
             if extractor.modality == "text":
-                self._wait(job, target, extractor.prepare(inputs.turns(job.dialogue, job.index, extractor)))
+                self._wait(job, target, extractor.prepare(inputs.heard(job.dialogue, job.index, extractor)))
             else:
                 tracks[target] = extractor
         if tracks:
@@ -288,7 +288,7 @@ def _prepare(dialogue: Dialogue, index: int, extractors: Mapping[str, Extractor]
     tracks = {modality: extractor for modality, extractor in extractors.items() if modality != "text"}
     prepared = {}
     if "text" in extractors:
-        prepared["text"] = extractors["text"].prepare(inputs.turns(dialogue, index, extractors["text"]))
+        prepared["text"] = extractors["text"].prepare(inputs.heard(dialogue, index, extractors["text"]))
     if tracks and utterance.clip:
         prepared |= worker.prepare(utterance.clip, tracks, max_seconds=utterance.max_seconds)
     return prepared

@@ -80,7 +80,7 @@ class Extractor(SequenceOptions, abc.ABC):
     `sequence_frames` is shortened by averaging as many parts of equal length.
 
     modality: the modality that the extractor reads. `prepare` takes a clip's `Media`, in which that track is present;
-      for text it takes the turns of the dialogue up to the utterance, as `Turn`s.
+      for text it takes the turns of the dialogue up to the utterance, as `Turn`s, or a `Heard`.
     kind: the extractor's name within its modality.
     version: a number that is raised whenever the same input gives another vector.
     named_by: the description of the files or ids that `model` of the config may name in place of the kind, such as
@@ -133,6 +133,11 @@ class Extractor(SequenceOptions, abc.ABC):
     def turns_before(self) -> int:
         """How many earlier turns `prepare` wants; 0 for audio and video."""
         return 0
+
+    @property
+    def reads_dialogue(self) -> bool:
+        """Whether `prepare` wants a `Heard`, with all turns of the dialogue; False for audio and video."""
+        return False
 
     @property
     @abc.abstractmethod

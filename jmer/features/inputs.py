@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from jmer.base.errors import UserError
-from jmer.base.types import Dialogue, Extracted, Turn, Utterance
+from jmer.base.types import Dialogue, Extracted, Heard, Turn, Utterance
 from jmer.features.extractor import Extractor
 
 
@@ -51,10 +51,16 @@ def without_work(
     return results, todo
 
 
-def turns(dialogue: Dialogue, index: int, extractor: Extractor) -> list[Turn]:
-    """Returns what a text extractor reads of an utterance: the earlier turns that it wants, and the utterance's own."""
-    heard = dialogue.utterances[max(0, index - extractor.turns_before) : index + 1]
-    return [Turn(u.speaker, u.text) for u in heard]
+def heard(dialogue: Dialogue, index: int, extractor: Extractor) -> list[Turn] | Heard:
+    """Returns what a text extractor reads of an utterance.
+
+    An extractor that reads the dialogue is given all turns; any other is given the earlier turns that it wants, and the
+    utterance's own.
+    """
+    if extractor.reads_dialogue:
+        return Heard(tuple(Turn(u.speaker, u.text) for u in dialogue.utterances), index)
+    turns = dialogue.utterances[max(0, index - extractor.turns_before) : index + 1]
+    return [Turn(u.speaker, u.text) for u in turns]
 
 
 def cache_key(dialogue: Dialogue, index: int, extractor: Extractor, *, digests: Mapping[Path, str]) -> str | None:
@@ -66,8 +72,10 @@ def cache_key(dialogue: Dialogue, index: int, extractor: Extractor, *, digests: 
     utterance = dialogue.utterances[index]
     if extractor.modality == "text":
         content = ["text", utterance.text]
-        if extractor.turns_before:  # an extractor with a context may also read the speakers' names
-            content = ["turns", *turns(dialogue, index, extractor)]
+        if extractor.reads_dialogue:
+            content = ["dialogue", *heard(dialogue, index, extractor)]
+        elif extractor.turns_before:  # an extractor with a context may also read the speakers' names
+            content = ["turns", *heard(dialogue, index, extractor)]
     else:
         digest = digests[utterance.clip] if utterance.clip else ""
         if not digest:

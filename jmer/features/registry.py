@@ -15,6 +15,7 @@ from jmer.features.extractor import Extractor
 from jmer.features.text.encoder import HFText
 from jmer.features.text.glove import Glove
 from jmer.features.text.lite import LiteText, Vader
+from jmer.features.text.tuned import TunedText
 from jmer.features.video.embedding import OnnxVideo
 from jmer.features.video.encoder import HFVideo
 from jmer.features.video.lite import LiteVideo
@@ -24,6 +25,7 @@ EXTRACTORS: tuple[type[Extractor], ...] = (
     LiteText,
     Vader,
     Glove,
+    TunedText,
     HFText,
     LiteAudio,
     MFCC,

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jmer.base.types import Media, Turn
+from jmer.base.types import Heard, Media, Turn
 from jmer.features import perturb
 from jmer.features.extractor import Encoded, Extractor, Prepared
 
@@ -57,6 +57,10 @@ class _View(Extractor):
     @property
     def turns_before(self) -> int:
         return self.base.turns_before
+
+    @property
+    def reads_dialogue(self) -> bool:
+        return self.base.reads_dialogue
 
     @property
     def weights(self) -> str:
@@ -119,10 +123,11 @@ class TextView(_View):
 
     modality = "text"
 
-    def prepare(self, raw: Sequence[Turn]) -> Prepared:
-        *before, (speaker, text) = raw
-        text = perturb.perturb_text(text, self._generator(text.encode()), self.lexicon)
-        return self.base.prepare([*before, Turn(speaker, text)])
+    def prepare(self, raw: Sequence[Turn] | Heard) -> Prepared:
+        turns, own = (list(raw.turns), raw.own) if isinstance(raw, Heard) else (list(raw), len(raw) - 1)
+        speaker, text = turns[own]
+        turns[own] = Turn(speaker, perturb.perturb_text(text, self._generator(text.encode()), self.lexicon))
+        return self.base.prepare(Heard(tuple(turns), own) if isinstance(raw, Heard) else turns)
 
     @property
     def _augmentation(self) -> dict[str, Any]:

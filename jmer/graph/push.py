@@ -1,14 +1,18 @@
 """GFPush: mixed-order propagation on a graph, approximated by pushing probability along its edges.
 
-Feng et al. 2022, "GRAND+: Scalable Graph Random Neural Networks", section 3.2 and algorithm 1. With `P = D^-1 (A + I)`
-and `D` the degrees of `A + I`, row s of `Pi = sum_n w_n P^n` says how much node s takes from each node. It is found by
+Source: Feng et al. 2022, "GRAND+: Scalable Graph Random Neural Networks", section 3.2 and algorithm 1.
 
-    r_0 = e_s;  q += w_n r_n;  every u with r_n(u) >= rmax d(u) sends r_n(u) to r_(n+1), split by its edges' weights
+Let `D` hold the degrees of `A + I`, and let `P = D^-1 (A + I)`. Row s of `Pi = sum_n w_n P^n` holds the weight of every
+node in the mixture that node s receives. The algorithm starts from the residues `r_0 = e_s`. In step n it adds
+`w_n r_n` to the row, and every node u with `r_n(u) >= rmax d(u)` splits its residue among its neighbours, which makes
+up `r_(n+1)`. A smaller residue is dropped.
 
-where smaller residues go no further. `rmax = 0` gives `Pi` itself. Else at most `rmax sum(d)` is held back at each of
-`order` steps, so a row's L1 error is at most `order rmax sum(d)`. As a step's residues sum to at most 1, the degrees of
-the nodes that push at it sum to at most `1 / rmax`: a source costs at most `order / rmax` edges, self-loops included,
-where no weight is below 1. With a smallest weight `w < 1` it costs at most `order / (rmax w)` edges.
+With `rmax = 0` nothing is dropped, and the result is `Pi`. Otherwise each of `order` steps drops at most `rmax sum(d)`,
+so that the L1 error of a row is at most `order rmax sum(d)`.
+
+The residues of a step sum to at most 1, so that the degrees of the nodes that push sum to at most `1 / rmax`. If no
+edge weight is below 1, a source therefore visits at most `order / rmax` edges, self-loops included. With a smallest
+weight `w < 1` it visits at most `order / (rmax w)` edges.
 """
 
 from typing import Any

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from jmer.base.options import Field, fields, names_in
-from jmer.runs.inputs import Inputs
-from jmer.training.options import TrainOptions
 
 AFTER_DIVERGENCE = ("lr", "warmup", "clip_norm")  # the options that may change after a run has diverged
 
@@ -27,10 +25,10 @@ class Changes:
     refused: tuple[str, ...]
 
 
-def option_changes(old: TrainOptions, new: TrainOptions, *, diverged: bool) -> Changes:
-    """Compares the options of a run with those of another call.
+def option_changes(old: Any, new: Any, *, diverged: bool) -> Changes:
+    """Compares the options of a run with those of another call, both of one options class.
 
-    The option `modalities` is left to `input_changes`: an empty value and a list of every modality mean the same.
+    The option `modalities` is left to `Inputs.changes_from`: an empty value and a list of every modality mean the same.
 
     Args:
       diverged: whether the run stopped because its parameters were no longer finite.
@@ -45,30 +43,6 @@ def option_changes(old: TrainOptions, new: TrainOptions, *, diverged: bool) -> C
         allowed = field.neutral or longer or (diverged and name in AFTER_DIVERGENCE)
         (accepted if allowed else refused).append(f"config.{name} was {_shown(was)}, is {_shown(value)}")
     return Changes(accepted=tuple(accepted), refused=tuple(refused))
-
-
-def input_changes(old: Inputs, new: Inputs) -> tuple[str, ...]:
-    """Compares the inputs and labels of a run with those of another call; every difference is to be refused.
-
-    An extractor's description may differ where its fingerprint is the same, because an encoder's directory may move.
-    """
-    found = []
-    if old.dataset_fingerprint != new.dataset_fingerprint:
-        found.append(f"the dataset's fingerprint was {old.dataset_fingerprint[:12]}, is {new.dataset_fingerprint[:12]}")
-    if old.labels != new.labels:
-        found.append(f"the labels were {', '.join(old.labels)}, are {', '.join(new.labels)}")
-    if list(old.modalities) != list(new.modalities):
-        found.append(f"config.modalities was {','.join(old.modalities)}, is {','.join(new.modalities)}")
-    for name in [m for m in old.modalities if m in new.modalities]:
-        was, now = old.modalities[name], new.modalities[name]
-        if (was.dim, was.fingerprint) != (now.dim, now.fingerprint):
-            found.append(
-                f"the {name} extractor was {was.fingerprint[:12]} of {was.dim} features, is {now.fingerprint[:12]} of "
-                f"{now.dim}"
-            )
-    if dict(old.sequence_dims) != dict(new.sequence_dims):
-        found.append(f"the sequences had dims {dict(old.sequence_dims)}, have {dict(new.sequence_dims)}")
-    return tuple(found)
 
 
 def _same(field: Field, a: Any, b: Any) -> bool:

@@ -16,7 +16,7 @@ Only `RunDirectory` knows these names.
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from jmer.base import files
 from jmer.base.errors import UserError
 from jmer.base.options import from_config, to_config
 from jmer.nn.model import Model
-from jmer.runs.changes import AFTER_DIVERGENCE, input_changes, option_changes
+from jmer.runs.changes import AFTER_DIVERGENCE, option_changes
 from jmer.runs.environment import environment
 from jmer.runs.inputs import Inputs, model_of
 from jmer.runs.progress import Progress
@@ -44,9 +44,15 @@ FORMAT = 4  # of the files of a run; the number goes up when an older run can no
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The files of one run, whether they exist yet or not."""
+    """The files of one run, whether they exist yet or not.
+
+    options_class: the options of the command that writes the run.
+    inputs_class: what features.json holds; it has `to_json`, `from_json` and `changes_from`, as `Inputs` has.
+    """
 
     path: Path
+    options_class: type = TrainOptions
+    inputs_class: type = Inputs
 
     @property
     def config(self) -> Path:
@@ -84,13 +90,13 @@ class RunDirectory:
         """Returns the folder for the scores of a split."""
         return self.path / "eval" / (f"{split}-vote" if vote else split)
 
-    def claim(self, options: TrainOptions, inputs: Inputs, *, streamed: bool) -> None:
+    def claim(self, options: Any, inputs: Any, *, about: Mapping[str, Any]) -> None:
         """Describes a run in its directory, or checks that the run which is there may go on with these settings.
 
         The main process calls this before anything else is written.
 
         Args:
-          streamed: whether features are streamed to the devices; recorded only.
+          about: further entries of environment.json, recorded only.
 
         Raises:
           UserError: the directory holds something else, or a run whose result another setting would change. The message
@@ -101,7 +107,7 @@ class RunDirectory:
         if self.config.is_file():
             changes = option_changes(self.read_options(), options, diverged=self._is_diverged())
             accepted, refused = list(changes.accepted), list(changes.refused)
-            refused += input_changes(self.read_inputs(), inputs) if self.features.is_file() else ()
+            refused += inputs.changes_from(self.read_inputs()) if self.features.is_file() else ()
         elif self.path.exists() and not all(map(files.is_partial, self.path.iterdir())):
             raise UserError(f"{self.path} is not empty and holds no run of jmer's; {cure}")
         if refused:
@@ -111,10 +117,10 @@ class RunDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         files.save_json(self.config, json.loads(to_config(options).to_json()))
         files.save_json(self.features, {"format": FORMAT} | inputs.to_json())
-        about = {"dataset_fingerprint": inputs.dataset_fingerprint, "streamed": streamed}
+        about = {"dataset_fingerprint": inputs.dataset_fingerprint, **about}
         files.save_json(self.environment, environment() | about)
 
-    def read_options(self) -> TrainOptions:
+    def read_options(self) -> Any:
         """Returns the options that the run was trained with; an option that is newer than the run has its default.
 
         Raises:
@@ -122,11 +128,11 @@ class RunDirectory:
         """
         config = _read_json(self.config)
         try:
-            return from_config(TrainOptions, config)
+            return from_config(self.options_class, config)
         except UserError as error:
             raise UserError(f"{self.config}: {error}; {self._writer()}") from error
 
-    def read_inputs(self) -> Inputs:
+    def read_inputs(self) -> Any:
         """Returns what the model of the run reads and which labels it predicts.
 
         Raises:
@@ -138,9 +144,9 @@ class RunDirectory:
                 f"{self.path} has run format {described.get('format', 1)}, but this version of jmer reads format "
                 f"{FORMAT}; {self._writer()}"
             )
-        return Inputs.from_json(described)
+        return self.inputs_class.from_json(described)
 
-    def record_divergence(self, epoch: int, *, seeds: Sequence[int], options: TrainOptions) -> None:
+    def record_divergence(self, epoch: int, *, seeds: Sequence[int], options: Any) -> None:
         """Records that an epoch made parameters of these seeds infinite or NaN, so that another call may tame it."""
         earlier = _read_json(self.diverged) if self.diverged.is_file() else []
         settings = {name: getattr(options, name) for name in AFTER_DIVERGENCE}

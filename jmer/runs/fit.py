@@ -67,7 +67,7 @@ def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
 
     # ---- Run directory: the main process claims it, and decides where training goes on.
     if is_main():
-        run.claim(options, inputs, streamed=streamed)
+        run.claim(options, inputs, about={"streamed": streamed})
         remove_cut_off(run.checkpoints)
     wait_for_all("claimed")
     last = as_main(latest_epoch(run.checkpoints))  # another process may see an outdated listing of a network folder
@@ -131,8 +131,10 @@ def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
             log.write(
                 epoch,
                 seeds=seeds,
-                loss=loss,
-                graph_weight=np.full(len(seeds), options.graph_weight) if graph_weight is None else graph_weight,
+                figures={
+                    "train_loss": loss,
+                    "graph_weight": np.full(len(seeds), options.graph_weight) if graph_weight is None else graph_weight,
+                },
                 dev=dev,
                 progress=progress,
                 seconds=time.perf_counter() - start,

@@ -64,6 +64,31 @@ class Inputs:
             sequence_dims=described["sequence_dims"],
         )
 
+    def changes_from(self, old: "Inputs") -> tuple[str, ...]:
+        """Compares these inputs of a call with those of the run; every difference is to be refused.
+
+        An extractor's description may differ where its fingerprint is the same, because an encoder's directory may
+        move.
+        """
+        found = []
+        was, now = old.dataset_fingerprint, self.dataset_fingerprint
+        if was != now:
+            found.append(f"the dataset's fingerprint was {was[:12]}, is {now[:12]}")
+        if old.labels != self.labels:
+            found.append(f"the labels were {', '.join(old.labels)}, are {', '.join(self.labels)}")
+        if list(old.modalities) != list(self.modalities):
+            found.append(f"config.modalities was {','.join(old.modalities)}, is {','.join(self.modalities)}")
+        for name in [m for m in old.modalities if m in self.modalities]:
+            was, now = old.modalities[name], self.modalities[name]
+            if (was.dim, was.fingerprint) != (now.dim, now.fingerprint):
+                found.append(
+                    f"the {name} extractor was {was.fingerprint[:12]} of {was.dim} features, is {now.fingerprint[:12]} "
+                    f"of {now.dim}"
+                )
+        if dict(old.sequence_dims) != dict(self.sequence_dims):
+            found.append(f"the sequences had dims {dict(old.sequence_dims)}, have {dict(self.sequence_dims)}")
+        return tuple(found)
+
 
 def model_of(options: ModelOptions, inputs: Inputs) -> Model:
     """Returns the model that the options describe, for these inputs and labels."""

@@ -32,8 +32,7 @@ class Log:
         epoch: int,
         *,
         seeds: Sequence[int],
-        loss: np.ndarray,
-        graph_weight: np.ndarray,
+        figures: Mapping[str, np.ndarray],
         dev: Sequence[Mapping[str, Any]],
         progress: Progress,
         seconds: float,
@@ -41,23 +40,23 @@ class Log:
         """Writes one line a seed to metrics.jsonl, the same figures to TensorBoard, and one line to the screen.
 
         Args:
-          loss, graph_weight: `[S]`.
+          figures: `[S]` by name, among them `train_loss`.
           dev: the scores of each seed, of `metrics.scores`.
           progress: after this epoch.
           seconds: how long the epoch took.
         """
         with self._file.open("a", encoding="utf-8") as file:
             for i, seed in enumerate(seeds):
-                figures = {f"dev_{name}": dev[i][name] for name in metrics.SCORES}
-                figures |= {"train_loss": float(loss[i]), "graph_weight": float(graph_weight[i])}
-                file.write(json.dumps({"epoch": epoch, "seed": seed, **figures, "seconds": round(seconds, 3)}) + "\n")
-                for name, value in figures.items():
+                each = {f"dev_{name}": dev[i][name] for name in metrics.SCORES}
+                each |= {name: float(values[i]) for name, values in figures.items()}
+                file.write(json.dumps({"epoch": epoch, "seed": seed, **each, "seconds": round(seconds, 3)}) + "\n")
+                for name, value in each.items():
                     self._board.add_scalar(f"seed_{seed}/{name}", value, epoch)
         self._board.flush()
+        weighted, macro = (np.mean([scores[name] for scores in dev]) for name in ("weighted_f1", "macro_f1"))
         print(
-            f"epoch {epoch:3d}  loss {loss.mean():.4f}  dev weighted F1 {np.mean([s['weighted_f1'] for s in dev]):.4f}"
-            f"  macro-F1 {np.mean([s['macro_f1'] for s in dev]):.4f}"
-            f"  best {np.mean(np.max(progress.best_score, axis=1)):.4f}  {seconds:.2f} s",
+            f"epoch {epoch:3d}  loss {np.mean(figures['train_loss']):.4f}  dev weighted F1 {weighted:.4f}"
+            f"  macro-F1 {macro:.4f}  best {np.mean(np.max(progress.best_score, axis=1)):.4f}  {seconds:.2f} s",
             flush=True,
         )
 

@@ -1,10 +1,66 @@
-"""The scores of a split for a reader: a text table, and a picture of the confusion matrix."""
+"""The scores of a split: as files, as a text table, and as a picture of the confusion matrix."""
 
+import csv
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.figure import Figure
+
+from jmer.base import files
+from jmer.base.types import UNLABELLED
+from jmer.training import metrics
+
+
+class ScoredRow(NamedTuple):
+    """An utterance that was predicted; `label` is its class, or `UNLABELLED`."""
+
+    dialogue: str
+    utterance: str
+    speaker: str
+    text: str
+    label: int
+
+
+def write_scores(
+    folder: Path,
+    rows: Sequence[ScoredRow],
+    probs: Float[np.ndarray, "S N C"],
+    *,
+    labels: Sequence[str],
+    title: str,
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Scores predictions, writes the files of an evaluation, prints the report, and returns `metrics.json`'s content.
+
+    Args:
+      folder: for metrics.json, confusion_matrix.png and predictions.csv.
+      probs: of each seed. The table of classes, the confusion matrix and the predictions are those of the first.
+      title: of the picture.
+      about: further entries of metrics.json, among them `dataset`, `split`, `seeds` and `members`.
+    """
+    true = np.array([row.label for row in rows])
+    each = [metrics.classification_report(true, p.argmax(-1), len(labels)) for p in probs]
+    result = {
+        **about,
+        "n": int((true != UNLABELLED).sum()),
+        "labels": list(labels),
+        **{name: _spread([r[name] for r in each]) for name in metrics.SCORES},
+        "per_class": {
+            label: {k: v[c].item() for k, v in each[0]["per_class"].items()} for c, label in enumerate(labels)
+        },
+        "confusion_matrix": each[0]["confusion_matrix"].tolist(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    files.save_json(folder / "metrics.json", result)
+    picture = confusion_picture(each[0]["confusion_matrix"], labels, title=title)
+    picture.savefig(folder / "confusion_matrix.png", dpi=150)
+    _write_predictions(folder / "predictions.csv", labels, rows, probs[0])
+    print(report_table(result))
+    print(f"written to {folder}\n")
+    return result
 
 
 def report_table(result: Mapping[str, Any]) -> str:
@@ -49,3 +105,20 @@ def confusion_picture(confusion: np.ndarray, labels: Sequence[str], *, title: st
     axes.set(xlabel="predicted", ylabel="true", title=title)
     figure.colorbar(image, ax=axes, label="share of the true class")
     return figure
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    """Returns mean and sample standard deviation over seeds; the deviation of one seed is 0."""
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return {"mean": float(np.mean(values)), "std": std, "values": list(values)}
+
+
+def _write_predictions(file: Path, labels: Sequence[str], rows: Sequence[ScoredRow], probs: np.ndarray) -> None:
+    """Writes one row an utterance; `probs` is `[N, C]`, in the order of the rows."""
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["dialogue", "utterance", "speaker", "text", "label", "prediction", *labels])
+        for row, p in zip(rows, probs, strict=True):
+            true = "" if row.label == UNLABELLED else labels[row.label]
+            begin = [row.dialogue, row.utterance, row.speaker, row.text, true, labels[p.argmax()]]
+            writer.writerow([*begin, *(f"{x:.6f}" for x in p)])

@@ -1,6 +1,5 @@
 """Scores of runs on a split of a dataset, as files and as a printed report."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from jmer.base import files
 from jmer.base.errors import UserError
 from jmer.base.labels import check_label
 from jmer.base.types import UNLABELLED, Features
 from jmer.dataset import store
 from jmer.runs.directory import Run
 from jmer.runs.predictor import check_members, predict_features
-from jmer.runs.report import confusion_picture, report_table
-from jmer.training import metrics
+from jmer.runs.report import ScoredRow, write_scores
 
 
 def score(members: Sequence[Run], dataset: store.Dataset, split: str, *, vote: bool) -> dict[str, Any]:
@@ -45,33 +42,26 @@ def score(members: Sequence[Run], dataset: store.Dataset, split: str, *, vote: b
     probs = np.concatenate([np.concatenate([p for p, _ in pairs], axis=1) for pairs in each_run])  # [S, N, C]
     if vote:
         probs = probs.mean(axis=0, keepdims=True)
-    each = [metrics.classification_report(labels, p.argmax(-1), len(run.inputs.labels)) for p in probs]
-    result = {
-        "dataset": str(dataset.path),
-        "split": split,
-        "n": int((labels != UNLABELLED).sum()),
-        "labels": list(run.inputs.labels),
-        "seeds": list(run.options.all_seeds),
-        **{name: _spread([r[name] for r in each]) for name in metrics.SCORES},
-        "per_class": {
-            label: {k: v[c].item() for k, v in each[0]["per_class"].items()}
-            for c, label in enumerate(run.inputs.labels)
+    rows = [
+        ScoredRow(d.dialogue_id, utterance, speaker, text, int(label))
+        for d in dialogues
+        for utterance, speaker, text, label in zip(d.utterance_ids, d.speakers, d.texts, d.labels, strict=True)
+    ]
+    return write_scores(
+        run.directory.evaluation(split, vote=vote),
+        rows,
+        probs,
+        labels=run.inputs.labels,
+        title=f"{split}, {'all seeds' if vote else f'seed {run.options.seed}'}",
+        about={
+            "dataset": str(dataset.path),
+            "split": split,
+            "seeds": list(run.options.all_seeds),
+            "checkpoint": str(run.directory.checkpoints / str(run.progress.epoch)),
+            "best_epoch": run.progress.best_epoch,
+            "members": [str(m.directory.path) for m in members] if vote else [],  # the runs whose seeds voted
         },
-        "confusion_matrix": each[0]["confusion_matrix"].tolist(),
-        "checkpoint": str(run.directory.checkpoints / str(run.progress.epoch)),
-        "best_epoch": run.progress.best_epoch,
-        "members": [str(m.directory.path) for m in members] if vote else [],  # the runs whose seeds voted
-    }
-    folder = run.directory.evaluation(split, vote=vote)
-    who = "all seeds" if vote else f"seed {run.options.seed}"
-    folder.mkdir(parents=True, exist_ok=True)
-    files.save_json(folder / "metrics.json", result)
-    picture = confusion_picture(each[0]["confusion_matrix"], run.inputs.labels, title=f"{split}, {who}")
-    picture.savefig(folder / "confusion_matrix.png", dpi=150)
-    _write_predictions(folder / "predictions.csv", run.inputs.labels, dialogues, probs[0])
-    print(report_table(result))
-    print(f"written to {folder}\n")
-    return result
+    )
 
 
 def score_run(run: Run, dataset: store.Dataset, split: str) -> None:
@@ -122,23 +112,3 @@ def split_for(run: Run, dataset: store.Dataset, split: str) -> tuple[Features, .
     numbers = [known.index(check_label(x, known, where=str(dataset.path), cure=cure)) for x in dataset.labels]
     lookup = np.array([*numbers, UNLABELLED], np.int32)  # UNLABELLED is -1, which reads the last entry
     return tuple(replace(d, labels=lookup[d.labels]) for d in dataset.split(split))
-
-
-def _spread(values: Sequence[float]) -> dict[str, Any]:
-    """Returns mean and sample standard deviation over seeds; the deviation of one seed is 0."""
-    std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    return {"mean": float(np.mean(values)), "std": std, "values": list(values)}
-
-
-def _write_predictions(file: Path, labels: Sequence[str], dialogues: Sequence[Features], probs: np.ndarray) -> None:
-    """Writes one row an utterance; `probs` is `[N, C]`, in the order of the dialogues."""
-    each = iter(probs)
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["dialogue", "utterance", "speaker", "text", "label", "prediction", *labels])
-        for d in dialogues:
-            for utterance, speaker, text, label in zip(d.utterance_ids, d.speakers, d.texts, d.labels, strict=True):
-                p = next(each)
-                true = "" if label == UNLABELLED else labels[label]
-                row = [d.dialogue_id, utterance, speaker, text, true, labels[p.argmax()]]
-                writer.writerow([*row, *(f"{x:.6f}" for x in p)])

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 from jmer.base.errors import UserError
 from jmer.base.types import SAMPLE_RATE
 from jmer.encoders import published, speech
+from jmer.encoders.opened import open_model
 from jmer.encoders.speech import SpeechEncoder
 from jmer.encoders.speech_input import log_mel, normalised, windows
 from jmer.encoders.wav2vec2 import Wav2Vec2, Wav2Vec2Config
@@ -20,6 +21,10 @@ FIXTURES_FOLDER = Path(__file__).parents[1] / "fixtures"
 FIXTURES = np.load(FIXTURES_FOLDER / "speech_encoders.npz")
 CASES = ["wav2vec2_base", "wav2vec2_large", "hubert_base", "hubert_large", "wavlm_base", "wavlm_large"]
 WAVES = [FIXTURES[f"wave/{i}"] for i in range(3)]
+
+
+def speech_encoder(folder: Path) -> SpeechEncoder:
+    return SpeechEncoder(open_model(str(folder), field="audio.model"))
 
 
 def write(case: str, folder: Path, *, prefix: str = "") -> Path:
@@ -42,9 +47,9 @@ def states(case: str, wave: int, layer: int) -> np.ndarray:
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_layer_equals_pytorch_in_a_padded_batch(case: str, tmp_path: Path):
-    encoder = SpeechEncoder(write(case, tmp_path, prefix=f"{case.split('_')[0]}."))
+    encoder = speech_encoder(write(case, tmp_path, prefix=f"{case.split('_')[0]}."))
     assert (encoder.dim, encoder.layers) == (16, 2)
-    config, params = encoder.config, encoder._params(2)
+    config, params = encoder.config, encoder.params(2)
     assert isinstance(config, Wav2Vec2Config)
     padded = np.full((3, 1000), np.nan, np.float32)  # nothing of the padding may reach anything
     for row, wave in zip(padded, WAVES, strict=True):
@@ -59,7 +64,7 @@ def test_every_layer_equals_pytorch_in_a_padded_batch(case: str, tmp_path: Path)
 
 
 def test_whisper_equals_pytorch_at_full_length_and_masks_when_shorter(tmp_path: Path):
-    encoder = SpeechEncoder(write("whisper", tmp_path))
+    encoder = speech_encoder(write("whisper", tmp_path))
     mel = FIXTURES["whisper_mel"]
     for layer in range(3):
         (found,) = run(encoder, [mel], (layer,))
@@ -76,14 +81,14 @@ def run(encoder: SpeechEncoder, inputs: list[np.ndarray], layers: tuple[int, ...
     padded = np.full((len(inputs), lengths.max(), *inputs[0].shape[1:]), fill, np.float32)
     for row, x in zip(padded, inputs, strict=True):
         row[: len(x)] = x
-    found, mask = encoder._hidden(layers)(encoder._params(max(layers)), padded, lengths)
+    found, mask = encoder.hidden(layers)(encoder.params(max(layers)), padded, lengths)
     return [np.asarray(found[i][mask[i]]) for i in range(len(inputs))]
 
 
 def test_batches_of_any_order_and_size_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(speech, "_samples_a_batch", lambda: 3000)
     monkeypatch.setattr(speech, "_SHORTEST", 300)
-    encoder = SpeechEncoder(write("hubert_base", tmp_path))
+    encoder = speech_encoder(write("hubert_base", tmp_path))
     many = [WAVES[i % 3][: 400 + 20 * (i % 2)] for i in range(8)] + WAVES
     found = encoder.encode(many, layers=(1, 2), exact=False)
     for i, wave in enumerate(WAVES):
@@ -92,13 +97,13 @@ def test_batches_of_any_order_and_size_give_the_same(tmp_path: Path, monkeypatch
         np.testing.assert_allclose(encoder.encode([wave], layers=(1, 2), exact=False)[0], expected, atol=1e-4)
     for one, other in zip(encoder.encode(many[::-1], layers=(1, 2), exact=False)[::-1], found, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
-    assert encoder._hidden((1, 2))._cache_size() <= 6
+    assert encoder.hidden((1, 2))._cache_size() <= 6
 
 
 def test_sharded_half_precision_and_old_weight_norm(tmp_path: Path):
     folder = write("wav2vec2_base", tmp_path)
     whole = load_file(folder / "model.safetensors")
-    (expected,) = run(SpeechEncoder(folder), WAVES[:1], (2,))
+    (expected,) = run(speech_encoder(folder), WAVES[:1], (2,))
     new, old = "conv.parametrizations.weight.original", "conv.weight_"
     renamed = {k.replace(f"{new}0", f"{old}g").replace(f"{new}1", f"{old}v"): v for k, v in whole.items()}
     assert renamed.keys() != whole.keys()
@@ -109,7 +114,7 @@ def test_sharded_half_precision_and_old_weight_norm(tmp_path: Path):
         save_file({name: renamed[name] for name in part}, folder / file)
     index = {name: file for file, part in parts.items() for name in part}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
-    np.testing.assert_array_equal(run(SpeechEncoder(folder), WAVES[:1], (2,))[0], expected)
+    np.testing.assert_array_equal(run(speech_encoder(folder), WAVES[:1], (2,))[0], expected)
 
 
 def test_what_cannot_be_used_is_said(tmp_path: Path):
@@ -117,12 +122,12 @@ def test_what_cannot_be_used_is_said(tmp_path: Path):
     whole = load_file(folder / "model.safetensors")
     name = "encoder.layers.1.attention.q_proj.weight"
     save_file({k: v for k, v in whole.items() if k != name}, folder / "model.safetensors")
-    assert len(run(SpeechEncoder(folder), WAVES[:1], (1,))) == 1  # a layer that is not asked for is not missed
+    assert len(run(speech_encoder(folder), WAVES[:1], (1,))) == 1  # a layer that is not asked for is not missed
     with pytest.raises(UserError, match=f"weight {name} is missing"):
-        run(SpeechEncoder(folder), WAVES[:1], (2,))
+        run(speech_encoder(folder), WAVES[:1], (2,))
     save_file(whole | {name: whole[name][:5].copy()}, folder / "model.safetensors")
     with pytest.raises(UserError, match=rf"weight {name} has shape \[16, 5\], config.json asks for \[16, 16\]"):
-        run(SpeechEncoder(folder), WAVES[:1], (2,))
+        run(speech_encoder(folder), WAVES[:1], (2,))
     (folder / "model.safetensors").write_bytes(b"\0" * 100)
     with pytest.raises(UserError, match="cannot be read"):
         published.read(folder)
@@ -135,7 +140,7 @@ def test_what_cannot_be_used_is_said(tmp_path: Path):
     ]:
         (folder / "config.json").write_text(config.replace(old, new, 1))
         with pytest.raises(UserError, match=expected):
-            SpeechEncoder(folder)
+            speech_encoder(folder)
 
 
 def test_inputs_equal_hugging_face_extractors():
@@ -158,7 +163,7 @@ def test_real_whisper_equals_pytorch(shared: Path):
     clip = shared / "datasets" / "ravdess" / "speech_16k_flac" / str(fixture["whisper_clip"])
     wave = decoding.decode(clip, frames=0).wave
     assert wave is not None
-    mel, encoder = log_mel(wave, mels=80, seconds=30), SpeechEncoder(shared / "weights" / "whisper-tiny-en-encoder")
+    mel, encoder = log_mel(wave, mels=80, seconds=30), speech_encoder(shared / "weights" / "whisper-tiny-en-encoder")
     (found,) = encoder.encode([mel], layers=(2, 4), exact=False)
     expected = fixture["whisper"].mean(axis=0)
     assert found.shape == (1500, 384)

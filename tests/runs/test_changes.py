@@ -6,7 +6,7 @@ import pytest
 
 from jmer.base.options import fields
 from jmer.nn.options import GFPushOptions
-from jmer.runs.changes import AFTER_DIVERGENCE, input_changes, option_changes
+from jmer.runs.changes import AFTER_DIVERGENCE, option_changes
 from jmer.runs.inputs import Inputs, Modality
 from jmer.training.options import TrainOptions
 
@@ -75,7 +75,7 @@ def test_after_a_divergence_the_optimiser_may_be_tamed():
 
 def test_inputs_are_compared_by_fingerprint():
     moved = replace(INPUTS, modalities={**INPUTS.modalities, "text": replace(TEXT, extractor={"model": "new/b"})})
-    assert input_changes(INPUTS, moved) == ()
+    assert moved.changes_from(INPUTS) == ()
     for other, said in (
         ({"labels": ("calm", "cross")}, "the labels were calm, glad, are calm, cross"),
         ({"dataset_fingerprint": "e" * 64}, "the dataset's fingerprint was dddddddddddd, is eeeeeeeeeeee"),
@@ -86,4 +86,4 @@ def test_inputs_are_compared_by_fingerprint():
             "the text extractor was ffffffffffff of 6 features, is 000000000000 of 6",
         ),
     ):
-        assert input_changes(INPUTS, replace(INPUTS, **other)) == (said,)
+        assert replace(INPUTS, **other).changes_from(INPUTS) == (said,)

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from jmer.base.options import option
 from jmer.base.types import SAMPLE_RATE, Media
 from jmer.encoders import hub, speech_input
+from jmer.encoders.opened import Opened, open_model
 from jmer.features.extractor import Encoded, Prepared
 from jmer.features.summary import PooledLayers
 
@@ -38,16 +38,16 @@ class HFAudio(PooledLayers):
     lookahead = 128
 
     @functools.cached_property
-    def _folder(self) -> Path:
-        return hub.resolve(self.model, field="audio.model")
+    def _opened(self) -> Opened:
+        return open_model(self.model, field="audio.model")
 
     @functools.cached_property
     def _config(self) -> dict[str, Any]:
-        return hub.read_json(self._folder, "config.json", field="audio.model")
+        return hub.read_json(self._opened.folder, "config.json", field="audio.model")
 
     @functools.cached_property
     def _preprocessor(self) -> dict[str, Any]:
-        return hub.read_json(self._folder, "preprocessor_config.json", field="audio.model")
+        return hub.read_json(self._opened.folder, "preprocessor_config.json", field="audio.model")
 
     @property
     def _reads_waves(self) -> bool:
@@ -76,7 +76,7 @@ class HFAudio(PooledLayers):
     def _load_encoder(self) -> Any:
         from jmer.encoders import speech  # imports JAX, which workers do without
 
-        return speech.SpeechEncoder(self._folder)
+        return speech.SpeechEncoder(self._opened)
 
     def prepare(self, raw: Media) -> Prepared:
         """The payload is a `_Payload`: normalised waves, or log-mel spectrograms for Whisper."""

@@ -32,9 +32,9 @@ class HFText(PooledLayers):
     lookahead = 2048
 
     def _load_encoder(self) -> Any:
-        from jmer.encoders import huggingface
+        from jmer.encoders import text
 
-        return huggingface.TextEncoder(self.model)
+        return text.TextEncoder(self.model)
 
     @property
     def turns_before(self) -> int:

@@ -37,9 +37,9 @@ class HFVideo(PooledLayers, FrameReader):
         return super().__getstate__()
 
     def _load_encoder(self) -> Any:
-        from jmer.encoders import huggingface  # imports JAX, which workers do without
+        from jmer.encoders import image  # imports JAX, which workers do without
 
-        return huggingface.ImageEncoder(self.model)
+        return image.ImageEncoder(self.model)
 
     @functools.cached_property
     def _processing(self) -> images.Processing:

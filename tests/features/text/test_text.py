@@ -8,7 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
+from tiny_encoders import WORDS, save_bert, save_roberta
+from tiny_encoders import text_states as hidden_states
 
 from jmer.base.errors import UserError
 from jmer.base.types import Turn
@@ -16,25 +18,6 @@ from jmer.features import registry
 from jmer.features.text.encoder import HFText
 from jmer.features.text.lite import LiteText, Vader
 
-WORDS = [
-    *"?!.,",
-    "##s",
-    "##ing",
-    "i",
-    "am",
-    "not",
-    "so",
-    "happy",
-    "sad",
-    "today",
-    "oh",
-    "no",
-    "we",
-    "never",
-    "ever",
-    "what",
-]
-WORDS += ["why", "you", "are", "go", "went"]
 TEXTS = [
     "i am happy !",
     "oh",
@@ -93,61 +76,7 @@ def test_vader_is_the_beginning_of_lite_and_sequences_go_word_by_word():
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Saves a random BERT of two layers with its tokenizer, in Flax's format."""
-    from transformers import BertConfig, BertTokenizerFast, FlaxBertModel
-
-    folder = tmp_path_factory.mktemp("tiny")
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    (folder / "vocab.txt").write_text("\n".join(vocabulary))
-    BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=64).save_pretrained(folder)
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=50,
-    )
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        FlaxBertModel(config, seed=3).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def tiny_torch(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Saves the same model with PyTorch's names and layout, as safetensors in float16."""
-    from flax.serialization import msgpack_restore
-    from flax.traverse_util import flatten_dict
-
-    folder = tmp_path_factory.mktemp("torch")
-    for name in ("config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        (folder / name).write_bytes((tiny / name).read_bytes())
-    params: Any = msgpack_restore((tiny / "flax_model.msgpack").read_bytes())
-    state = {}
-    for key, value in flatten_dict(params).items():
-        name, value = ".".join(key), np.asarray(value, np.float16)
-        if key[-1] == "kernel":
-            name, value = name.replace("kernel", "weight"), value.T
-        for flax_name in ("embedding", "scale"):
-            if key[-1] == flax_name:
-                name = ".".join((*key[:-1], "weight"))
-        state[name] = np.ascontiguousarray(value)
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
-
-
-def hidden_states(folder: Path, texts: list, limit: int = 50, layer: int = -1) -> list[np.ndarray]:
-    """Runs transformers in the plain way: one text or pair at a time, without padding or jit."""
-    from transformers import AutoTokenizer, FlaxAutoModel
-
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = FlaxAutoModel.from_pretrained(folder)
-        params = model.to_fp32(model.params)
-        pairs = [text if isinstance(text, tuple) else (text,) for text in texts]
-        inputs = [tokenizer(*pair, return_tensors="np", truncation=True, max_length=limit) for pair in pairs]
-        outputs = [model(**one, params=params, output_hidden_states=True) for one in inputs]
-        return [np.asarray(output.hidden_states[layer][0]) for output in outputs]
+    return save_bert(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="module")
@@ -271,37 +200,9 @@ def test_a_limit_without_room_for_the_text_is_refused(tiny: Path):
     assert len(HFText(model=str(tiny), max_tokens=3).prepare(turns[1:]).payload[0]) == 3
 
 
-def save_roberta_tokenizer(folder: Path, *, length: int) -> int:
-    """Saves a tokenizer of words with RoBERTa's special tokens and returns the size of its vocabulary."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {token: i for i, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
-    )
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>",
-        cls_token="<s>", sep_token="</s>", model_max_length=length,
-    )  # fmt: skip
-    fast.save_pretrained(folder)
-    return len(vocabulary)
-
-
-@pytest.mark.parametrize("kind", ["Roberta", "RobertaPreLayerNorm"])
-def test_roberta_has_fewer_positions_than_its_config_says(tmp_path: Path, kind: str):
-    """Positions are numbered from the padding token's id plus 1. Beyond the last one the model gives NaN."""
-    import transformers
-
-    config = getattr(transformers, f"{kind}Config")(
-        vocab_size=save_roberta_tokenizer(tmp_path, length=512), hidden_size=8, num_hidden_layers=1,
-        num_attention_heads=2, intermediate_size=16, max_position_embeddings=18, type_vocab_size=1, pad_token_id=1,
-    )  # fmt: skip
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        getattr(transformers, f"Flax{kind}Model")(config, seed=1).save_pretrained(tmp_path)
-    extractor = HFText(model=str(tmp_path))
+def test_roberta_has_fewer_positions_than_its_config_says(tmp_path: Path):
+    """Positions are numbered from the padding token's id plus 1, so that two of 18 are never used."""
+    extractor = HFText(model=str(save_roberta(tmp_path, length=512, positions=18)))
     prepared = extractor.prepare([Turn("a", "i am so happy " * 9)])
     assert len(prepared.payload[0]) == 16
     assert np.isfinite(extractor.encode([prepared.payload])[0].vector).all()
@@ -309,34 +210,32 @@ def test_roberta_has_fewer_positions_than_its_config_says(tmp_path: Path, kind: 
 
 def test_roberta_with_context(tmp_path: Path):
     """RoBERTa numbers its positions otherwise, has no segments, and doubles its separators."""
-    from transformers import FlaxRobertaModel, RobertaConfig
-
-    config = RobertaConfig(
-        vocab_size=save_roberta_tokenizer(tmp_path, length=24), hidden_size=8, num_hidden_layers=1,
-        num_attention_heads=2, intermediate_size=16, max_position_embeddings=26, type_vocab_size=1, pad_token_id=1,
-    )  # fmt: skip
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        FlaxRobertaModel(config, seed=1).save_pretrained(tmp_path)
-    (states,) = hidden_states(tmp_path, [("oh no !", "i am happy")])
-    extractor = HFText(model=str(tmp_path), context=1, speakers=False)
+    folder = save_roberta(tmp_path, length=24, positions=26)
+    (states,) = hidden_states(folder, [("oh no !", "i am happy")])
+    extractor = HFText(model=str(folder), context=1, speakers=False)
     (encoded,) = extractor.encode([extractor.prepare([Turn("a", "oh no !"), Turn("b", "i am happy")]).payload])
     np.testing.assert_allclose(encoded.vector, states[6:9].mean(axis=0), atol=1e-5)
 
 
-def test_torch_safetensors_in_half_precision_load_without_torch(tiny_torch: Path, encoder: HFText):
-    extractor = HFText(model=str(tiny_torch))
-    got = encode(extractor, TEXTS)
-    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(extractor._encoder.params))
-    np.testing.assert_allclose(got[1], hidden_states(tiny_torch, TEXTS[1:2])[0].mean(axis=0), atol=1e-5)
-    np.testing.assert_allclose(got, encode(encoder, TEXTS), atol=2e-2)  # the file's float16 was rounded
+def test_safetensors_in_half_precision(tmp_path: Path, encoder: HFText):
+    """The weights of the tiny model fit in float16, so that both files hold the same."""
+    extractor = HFText(model=str(save_bert(tmp_path, half=True)))
+    np.testing.assert_array_equal(encode(extractor, TEXTS), encode(encoder, TEXTS))
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(extractor._encoder.params(2)))
+
+
+def test_a_vocabulary_does_instead_of_a_tokenizer_file(tiny: Path, tmp_path: Path):
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    np.testing.assert_array_equal(encode(HFText(model=str(folder)), TEXTS), encode(HFText(model=str(tiny)), TEXTS))
 
 
 def test_few_shapes_are_compiled(encoder: HFText):
-    rng, before = np.random.default_rng(0), encoder._encoder.hidden._cache_size()
+    rng, before = np.random.default_rng(0), encoder._encoder.hidden((2,))._cache_size()
     for _ in range(6):
         texts = [" ".join(rng.choice(WORDS, rng.integers(1, 50))) for _ in range(rng.integers(100, 400))]
         encoder.encode([encoder.prepare([Turn("a", text)]).payload for text in texts], exact=True)
-    assert encoder._encoder.hidden._cache_size() - before <= 6  # lengths: 8, 12, 16, 24, 32, 48
+    assert encoder._encoder.hidden((2,))._cache_size() - before <= 6  # lengths: 8, 12, 16, 24, 32, 48
 
 
 def test_long_text_is_cut_and_said_to_be(tiny: Path, encoder: HFText):
@@ -360,7 +259,7 @@ def test_spec_rebuilds_and_notices_other_weights(tiny: Path, tmp_path: Path):
     assert HFText(model=str(copy), pooling="cls").fingerprint != original.fingerprint
     spec = json.loads(json.dumps(moved.spec))
     assert registry.build(spec) == moved
-    weights = copy / "flax_model.msgpack"
+    weights = copy / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
@@ -370,21 +269,13 @@ def test_spec_rebuilds_and_notices_other_weights(tiny: Path, tmp_path: Path):
         registry.build(spec | {"version": 1})
 
 
-def test_checkpoint_that_lacks_weights_is_refused(tiny_torch: Path, tmp_path: Path):
-    from safetensors.numpy import load_file
-
-    for file in tiny_torch.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    state = load_file(tmp_path / "model.safetensors")
-    without_pooler = {name: value for name, value in state.items() if "pooler" not in name}
-    save_file(without_pooler, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    np.testing.assert_array_equal(
-        encode(HFText(model=str(tmp_path)), TEXTS), encode(HFText(model=str(tiny_torch)), TEXTS)
-    )
-    without_layer = {name: value for name, value in state.items() if "layer.0.attention.self.key" not in name}
-    save_file(without_layer, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match=r"2 weights are missing, such as encoder.layer.0.attention.self.key.bias"):
-        encode(HFText(model=str(tmp_path)), TEXTS)
+def test_checkpoint_that_lacks_weights_is_refused(tiny: Path, tmp_path: Path):
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    state = load_file(folder / "model.safetensors")
+    without = {name: value for name, value in state.items() if "layer.0.attention.self.key" not in name}
+    save_file(without, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"weight encoder.layer.0.attention.self.key.\w+ is missing"):
+        encode(HFText(model=str(folder)), TEXTS)
 
 
 def test_folders_that_are_no_encoder(tiny: Path, tmp_path: Path):
@@ -400,15 +291,22 @@ def test_folders_that_are_no_encoder(tiny: Path, tmp_path: Path):
         _ = HFText(model=str(tmp_path)).dim
     (tmp_path / "model.safetensors").write_bytes(b"not safetensors")
     (tmp_path / "config.json").write_text('{"model_type": "no-such-type", "hidden_size": 4}')
-    with pytest.raises(UserError, match="cannot be loaded") as error:
+    with pytest.raises(UserError, match="model_type is 'no-such-type'; expected bert, roberta") as error:
         _ = HFText(model=str(tmp_path)).dim
     assert "\n" not in str(error.value)
+    (tmp_path / "config.json").write_text((tiny / "config.json").read_text())
+    with pytest.raises(UserError, match="expected a model with its tokenizer"):
+        encode(HFText(model=str(tmp_path)), TEXTS)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((tiny / name).read_bytes())
+    with pytest.raises(UserError, match="safetensors cannot be read"):
+        encode(HFText(model=str(tmp_path)), TEXTS)
 
 
 CODE = """
 from pathlib import Path
 Path({marker!r}).touch()
-from transformers import BertConfig as Config, BertTokenizerFast as Fast, FlaxBertModel as Model
+from transformers import BertConfig as Config, BertTokenizerFast as Fast
 """
 
 
@@ -422,7 +320,7 @@ def test_code_in_a_model_directory_is_not_run(
     (folder / "evil.py").write_text(CODE.format(marker=str(marker)))
     content = json.loads((folder / file).read_text())
     if file == "config.json":
-        content["auto_map"] = {"AutoConfig": "evil.Config", "FlaxAutoModel": "evil.Model"}
+        content["auto_map"] = {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}
         content |= {} if known else {"model_type": "evil"}
     else:
         content["auto_map"] = {"AutoTokenizer": ["evil.Fast", "evil.Fast"]}
@@ -434,7 +332,8 @@ def test_code_in_a_model_directory_is_not_run(
     if known:
         np.testing.assert_array_equal(encode(HFText(model=str(folder)), TEXTS), encode(HFText(model=str(tiny)), TEXTS))
     else:
-        with pytest.raises(UserError, match=r"is Python code in the directory, which jmer does not run; expected"):
+        refused = "model_type is 'evil'" if file == "config.json" else r"is Python code in the directory"
+        with pytest.raises(UserError, match=refused):
             encode(HFText(model=str(folder)), TEXTS)
     assert not questions
     assert not marker.exists()
@@ -458,9 +357,8 @@ def test_hub_model_is_used_where_it_was_fetched(tiny: Path, monkeypatch: pytest.
     asked = []
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **kw: asked.append((name, kw)) or str(tiny))
     assert HFText(model="some/bert").dim == 16
-    assert [name for name, _ in asked] == ["some/bert", "some/bert"]  # safetensors, then, as there are none, Flax's own
+    assert [name for name, _ in asked] == ["some/bert"]
     assert "model*.safetensors" in asked[0][1]["allow_patterns"]
-    assert "flax_model.msgpack" in asked[1][1]["allow_patterns"]
     assert not any(name.endswith(".bin") for _, kw in asked for name in kw["allow_patterns"])
 
 

@@ -1,0 +1,106 @@
+"""A model as a user names it: a published encoder, one that jmer fine-tuned, or adapters beside either.
+
+`jmer.finetune` leaves a note, `jmer.json`, beside the weights. The note says how the encoder reads a dialogue, so that
+extraction reads it in the same way. This file does not import JAX.
+"""
+
+import dataclasses
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jmer.base import files
+from jmer.base.errors import UserError
+from jmer.encoders import adapters, hub
+from jmer.encoders.adapters import Adapters
+from jmer.encoders.passages import ContextOptions
+
+NOTE = "jmer.json"
+FORMAT = 1  # of the note
+_ENCODERS = "JMER_ENCODERS"  # environment variable that names a folder of encoders
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """What fine-tuning leaves beside the weights.
+
+    labels: the classes of the head, in their order.
+    context: how the encoder reads a dialogue.
+    base_sha256: of the published weights in use, rounded to float16, so that a copy in half precision has the same;
+      empty where the directory holds all weights itself.
+    """
+
+    labels: tuple[str, ...]
+    context: ContextOptions
+    base_sha256: str = ""
+
+    def write(self, folder: Path) -> None:
+        files.save_json(folder / NOTE, {"format": FORMAT} | dataclasses.asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A model's files.
+
+    given: the directory or id that the user gave.
+    folder: the directory with config.json, tokenizer and weights of the encoder, or of the base of its adapters.
+    directory: the directory that was given or fetched; another one than `folder` where it holds adapters.
+    """
+
+    given: str
+    folder: Path
+    directory: Path
+    adapters: Adapters | None = None
+    note: Note | None = None
+
+    @property
+    def sha256(self) -> str:
+        """One hash over all files that decide the features."""
+        if self.adapters is None:
+            return hub.sha256(self.folder)
+        parts = [hub.sha256(self.folder), f"{self.adapters.scale}"]
+        names = [adapters.WEIGHTS, NOTE] if self.note else [adapters.WEIGHTS]
+        parts += [files.sha256(self.directory / name) for name in names]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+
+
+def open_model(model: str, *, field: str) -> Opened:
+    """Returns the files of a model.
+
+    Args:
+      model: a directory, or an id on the Hugging Face hub.
+      field: the config field that names the model, for messages.
+
+    Raises:
+      UserError: there is no such model, or its files cannot be used.
+    """
+    directory = hub.resolve(model, field=field)
+    note = _note(directory, field=field) if (directory / NOTE).is_file() else None
+    if not (directory / adapters.CONFIG).is_file():
+        return Opened(given=model, folder=directory, directory=directory, note=note)
+    found = adapters.read(directory, field=field)
+    folder = hub.resolve(_base(found.base), field=f"{field}: the base of the adapters in {directory}")
+    return Opened(given=model, folder=folder, directory=directory, adapters=found, note=note)
+
+
+def _base(base: str) -> str:
+    """Returns where the base of adapters lies: in the folder that $JMER_ENCODERS names, or as the adapters say."""
+    folder = os.environ.get(_ENCODERS)
+    local = Path(folder).expanduser() / Path(base).name if folder else None
+    return str(local) if local and local.is_dir() and not Path(base).is_dir() else base
+
+
+def _note(directory: Path, *, field: str) -> Note:
+    content: dict[str, Any] = hub.read_json(directory, NOTE, field=field)
+    if content.get("format") != FORMAT:
+        raise UserError(
+            f"{field}: {directory / NOTE} has format {content.get('format')}, but this version of jmer reads format "
+            f"{FORMAT}; use the jmer that wrote it, or fine-tune again"
+        )
+    try:
+        context = ContextOptions(**content["context"])
+        return Note(labels=tuple(content["labels"]), context=context, base_sha256=content["base_sha256"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{field}: {directory / NOTE} is damaged ({error}); fine-tune again") from error
