@@ -18,11 +18,12 @@ from jmer.__main__ import COMMANDS
 from jmer.base import cli, options, paths
 from jmer.dataset.options import ExtractOptions
 from jmer.training.options import TrainOptions
+from jmer.tuning.options import TuneOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "data/sample/README.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
 CONFIGS = [str(file.relative_to(ROOT)) for file in sorted((ROOT / "configs").rglob("*.py"))]
-OPTIONS = {"extract": ExtractOptions, "train": TrainOptions}
+OPTIONS = {"extract": ExtractOptions, "finetune": TuneOptions, "train": TrainOptions}
 # A benchmark that takes a config takes this one by default.
 BENCHMARK_CONFIGS = {"linear_probe": "extract/lite", "modality_ablation": "gat_fusion"}
 

@@ -121,7 +121,7 @@ def test_columns_of_another_name(tmp_path: Path, run):
         (["--config.audio.layers=3"], "config.audio.layers is set, but audio.model=lite has no such option"),
         (
             ["--config.text.model="],
-            "config.text.model is ''; expected lite, vader, none, a file of word vectors or a directory or hub",
+            "config.text.model is ''; expected lite, vader, none, a file of word vectors, a directory that",
         ),
         (["--config.text.model=/no/such/dir"], "no directory /no/such/dir"),
         (

@@ -12,6 +12,9 @@ from jaxtyping import Int
 
 from jmer.base.errors import UserError
 
+# A tokenizer is in the first of these files, or is made from the vocabulary in one of the others.
+_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "tokenizer.model")
+
 
 class Tokens(NamedTuple):
     """A text as token ids.
@@ -36,9 +39,13 @@ class Tokenizer:
     """
 
     def __init__(self, folder: Path, *, model: str, positions: int):
+        self._model = model
+        if not any((folder / name).is_file() for name in _FILES):  # transformers 5 would make an empty tokenizer
+            raise UserError(
+                f"text.model: {folder} has no tokenizer; expected one of {', '.join(_FILES)}; fetch the model again"
+            )
         from transformers import AutoTokenizer
 
-        self._model = model
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, KeyError, TypeError, ImportError) as error:  # each, for some lacking file

@@ -86,11 +86,12 @@ def fit(options: TuneOptions, workdir: Path) -> None:
     )
     print(f"seed {seeds[number]}, the best on dev, is exported to {workdir / MODEL}")
     for split in ("dev", "test"):
-        if split in task.splits:
+        if split in task.splits and (task.splits[split].label != UNLABELLED).any():
             _score(task, run, split, [trained for trained, _ in best])
 
 
 def _task(options: TuneOptions) -> Task:
+    """Reads the corpus and the encoder; `fit` says what is raised."""
     corpus = load_source(options)
     for split in ("train", "dev"):
         if not any(u.label for d in corpus.splits.get(split, ()) for u in d.utterances):
@@ -99,6 +100,11 @@ def _task(options: TuneOptions) -> Task:
                 "choose the epoch on"
             )
     encoder = TextEncoder(options.model)
+    if options.rank and encoder.opened.adapters is not None:
+        raise UserError(
+            f"config.model: {options.model} holds adapters, and new ones beside them could not be read again; give "
+            f"their base ({encoder.opened.folder}), or train all weights with config.rank=0"
+        )
     splits = {
         name: token_split(dialogues, labels=corpus.labels, options=options, tokenizer=encoder.tokenizer)
         for name, dialogues in corpus.splits.items()

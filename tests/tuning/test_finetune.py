@@ -130,6 +130,8 @@ def test_adapters_are_left_alone_and_predict_as_trained(options: TuneOptions, ba
     assert metrics(tmp_path / "run", "dev")["accuracy"]["mean"] > 0.95
     assert not (tmp_path / "run/model/model.safetensors").exists()
     assert answers(tmp_path / "run" / "model") == [[0] * 4, [1] * 4]
+    with pytest.raises(UserError, match="holds adapters, and new ones beside them could not be read again"):
+        fit(replace(options, model=str(tmp_path / "run" / "model"), rank=2), tmp_path / "again")
 
 
 @pytest.mark.parametrize(

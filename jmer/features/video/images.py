@@ -52,7 +52,7 @@ def parse(settings: Mapping[str, Any], *, where: object) -> Processing:
         raise UserError(f"{where}: pixels are not scaled to 0 ... 1; jmer covers no other range")
     normalised = settings.get("do_normalize", True)
     mean, std = (settings.get(name) or default for name, default in (("image_mean", 0.5), ("image_std", 0.5)))
-    three = [tuple(x) if isinstance(x, list) else (x,) * 3 for x in ((mean, std) if normalised else (0.0, 1.0))]
+    three = [tuple(x) if isinstance(x, list | tuple) else (x,) * 3 for x in ((mean, std) if normalised else (0.0, 1.0))]
     return Processing(size["height"], size["width"], edge, settings.get("resample", 2), three[0], three[1])
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -295,7 +296,7 @@ def test_folders_that_are_no_encoder(tiny: Path, tmp_path: Path):
         _ = HFText(model=str(tmp_path)).dim
     assert "\n" not in str(error.value)
     (tmp_path / "config.json").write_text((tiny / "config.json").read_text())
-    with pytest.raises(UserError, match="expected a model with its tokenizer"):
+    with pytest.raises(UserError, match=r"has no tokenizer; expected one of tokenizer.json, vocab.txt"):
         encode(HFText(model=str(tmp_path)), TEXTS)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((tiny / name).read_bytes())
@@ -329,7 +330,8 @@ def test_code_in_a_model_directory_is_not_run(
 
     questions = []
     monkeypatch.setattr("builtins.input", lambda question="": questions.append(question) or "y")
-    if known:
+    # transformers 5 reads tokenizer.json whatever class the directory names.
+    if known or (file == "tokenizer_config.json" and int(version("transformers").split(".")[0]) > 4):
         np.testing.assert_array_equal(encode(HFText(model=str(folder)), TEXTS), encode(HFText(model=str(tiny)), TEXTS))
     else:
         refused = "model_type is 'evil'" if file == "config.json" else r"is Python code in the directory"
