@@ -12,7 +12,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jmer.encoders.layers import LayerNames, LayerNorm, LayerShape, Running, Sees, run_layers
+from jmer.encoders.layers import LayerNames, LayerNorm, LayerShape, Sees, run_layers
+from jmer.encoders.running import Running
 
 _BERT = LayerNames(
     query="attention.self.query",

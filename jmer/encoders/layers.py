@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jmer.base.masks import dropout
 from jmer.base.products import product
+from jmer.encoders.running import Running
 
 # Flax's own default computes the variance as E[x^2] - E[x]^2, which loses digits.
 LayerNorm = functools.partial(nn.LayerNorm, use_fast_variance=False)
@@ -115,24 +116,6 @@ class LayerShape:
     activation: str = "gelu"
     key_bias: bool = True
     gated: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Running:
-    """How a network is run; the published weights define the same function whatever is chosen, but for dropout.
-
-    precision: of the factors of products, `float32` or `bfloat16`.
-    remat: whether the backward pass computes each layer anew, which saves memory.
-    dropout: rate, in training.
-    rank: of the adapters beside each kernel of the layers; 0 for none.
-    scale: factor of what the adapters add.
-    """
-
-    precision: str = "float32"
-    remat: bool = False
-    dropout: float = 0.0
-    rank: int = 0
-    scale: float = 1.0
 
 
 class Linear(nn.Module, kw_only=True):

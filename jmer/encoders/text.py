@@ -12,9 +12,10 @@ from jaxtyping import Float, Int
 from jmer.encoders import bert, hub
 from jmer.encoders.batching import batches
 from jmer.encoders.encoder import Encoder
-from jmer.encoders.layers import ACTIVATIONS, Running, Sees
+from jmer.encoders.layers import ACTIVATIONS, Sees
 from jmer.encoders.opened import open_model
 from jmer.encoders.passages import ContextOptions, Passage
+from jmer.encoders.running import Running
 from jmer.encoders.tokenizer import Tokenizer, Tokens
 
 _SHORTEST = 8  # tokens; batches have lengths of 8, 12, 16, 24, 32, 48 and so on

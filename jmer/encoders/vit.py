@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jmer.base.products import product
-from jmer.encoders.layers import LayerNames, LayerNorm, LayerShape, Running, run_layers
+from jmer.encoders.layers import LayerNames, LayerNorm, LayerShape, run_layers
+from jmer.encoders.running import Running
 
 _NAMES = LayerNames(
     query="attention.attention.query",

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jmer.encoders.layers import LayerNames, LayerNorm, LayerShape, Running, Sees, frame_mask, gelu, run_layers
+from jmer.encoders.layers import LayerNames, LayerNorm, LayerShape, Sees, frame_mask, gelu, run_layers
+from jmer.encoders.running import Running
 
 _NAMES = LayerNames(
     query="attention.q_proj",

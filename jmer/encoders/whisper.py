@@ -10,7 +10,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jmer.encoders.layers import LayerNames, LayerNorm, LayerShape, Running, Sees, frame_mask, gelu, run_layers
+from jmer.encoders.layers import LayerNames, LayerNorm, LayerShape, Sees, frame_mask, gelu, run_layers
+from jmer.encoders.running import Running
 
 _NAMES = LayerNames(
     query="self_attn.q_proj",

@@ -20,7 +20,6 @@ from jmer.base.errors import UserError
 from jmer.base.types import UNLABELLED, Corpus
 from jmer.dataset.build import load_source
 from jmer.encoders.bert import Bert
-from jmer.encoders.layers import Running
 from jmer.encoders.text import TextEncoder
 from jmer.runs.directory import RunDirectory
 from jmer.runs.log import Log
@@ -115,15 +114,8 @@ def _task(options: TuneOptions) -> Task:
             "config.sentiment asks for a sentiment head, but no utterance of the train split has a sentiment; leave it "
             "out"
         )
-    running = Running(
-        precision=options.precision,
-        remat=options.remat,
-        dropout=options.dropout,
-        rank=options.rank,
-        scale=options.alpha / max(options.rank, 1),
-    )
     model = Classifier(
-        encoder=Bert(config=encoder.config, running=running),
+        encoder=Bert(config=encoder.config, running=options.running),
         classes=len(corpus.labels),
         sentiment=bool(options.sentiment),
         rate=options.dropout,

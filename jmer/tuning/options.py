@@ -8,6 +8,7 @@ from jmer.base.errors import UserError
 from jmer.base.options import option, to_config
 from jmer.dataset.options import SourceOptions
 from jmer.encoders.passages import ContextOptions
+from jmer.encoders.running import Running
 from jmer.training.options import CLASS_WEIGHTS
 
 
@@ -48,6 +49,17 @@ class TuneOptions(SourceOptions, ContextOptions, AdapterOptions):
     remat: bool = option(False, "The backward pass computes each layer anew, which saves memory.")
     seed: int = option(0, "The first seed.", at_least=0)
     seeds: int = option(1, "Seeds that are trained, one after another; the best on dev is exported.", at_least=1)
+
+    @property
+    def running(self) -> Running:
+        """How the encoder is run in training."""
+        return Running(
+            precision=self.precision,
+            remat=self.remat,
+            dropout=self.dropout,
+            rank=self.rank,
+            scale=self.alpha / max(self.rank, 1),
+        )
 
     def check(self) -> None:
         """Checks the options together.

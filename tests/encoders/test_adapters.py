@@ -14,9 +14,10 @@ from tiny_encoders import run, save_bert
 from jmer.base.errors import UserError
 from jmer.encoders import adapters, bert, published
 from jmer.encoders.adapters import Adapters
-from jmer.encoders.layers import Running, Sees
+from jmer.encoders.layers import Sees
 from jmer.encoders.opened import Note
 from jmer.encoders.passages import ContextOptions
+from jmer.encoders.running import Running
 from jmer.encoders.text import TextEncoder
 
 RANK, SCALE = 3, 2.0

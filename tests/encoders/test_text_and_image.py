@@ -14,7 +14,8 @@ from tiny_encoders import run as run_network
 from jmer.base.errors import UserError
 from jmer.encoders import bert, layers, published
 from jmer.encoders.image import ImageEncoder
-from jmer.encoders.layers import Running, Sees
+from jmer.encoders.layers import Sees
+from jmer.encoders.running import Running
 from jmer.encoders.text import TextEncoder
 
 FIXTURES = np.load(Path(__file__).parents[1] / "fixtures" / "encoders.npz")
