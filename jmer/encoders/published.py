@@ -111,14 +111,25 @@ def named(params: Mapping[str, Any]) -> dict[str, tuple[tuple[str, ...], Any]]:
 
 
 def with_adapters(variables: Mapping[str, Any], adapters: Adapters, *, field: str) -> dict[str, Any]:
-    """Returns the variables of a network with adapters merged into its kernels; `adapters.merged` says what it raises.
+    """Returns the variables of a network with adapters merged into its kernels.
+
+    Adapters of layers above the highest that the network runs are left out.
 
     Args:
       field: the config field that names the adapters, for messages.
+
+    Raises:
+      UserError: no adapter is for a kernel of the network, or one does not fit its kernel.
     """
     known = named(variables["params"])
-    changed = merged({name: x for name, (_, x) in known.items()}, adapters, field=field)
-    params = {path: changed.get(name, x) for name, (path, x) in known.items()}
+    prefix = _prefix(known, adapters.factors)
+    changed = merged({prefix + name: x for name, (_, x) in known.items()}, adapters, field=field)
+    if not changed:
+        raise UserError(
+            f"{field}: none of the adapters is for a kernel of the base {adapters.base}, the first is for "
+            f"{min(adapters.factors, default='nothing')}; give the base that the adapters were trained on"
+        )
+    params = {path: changed.get(prefix + name, x) for name, (path, x) in known.items()}
     return {"params": unflatten_dict(params)}
 
 
@@ -155,7 +166,7 @@ def _file(folder: Path) -> Path:
     raise UserError(f"{folder} has no weights; expected one of {', '.join(hub.WEIGHTS)}; fetch the model again")
 
 
-def _prefix(names: Collection[str], weights: Weights) -> str:
+def _prefix(names: Collection[str], weights: Collection[str]) -> str:
     """Returns what a file puts before the names of the network's parameters."""
     return max(_PREFIXES, key=lambda prefix: sum(prefix + name in weights for name in names))
 

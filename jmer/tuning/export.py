@@ -58,7 +58,7 @@ def write(
         located = str(Path(given).resolve()) if Path(given).is_dir() else given
         found = Adapters(base=located, scale=options.alpha / options.rank, factors=factors)
         adapters.write(folder, found, rank=options.rank)
-        base = published.sha256_of_halves(encoder.published(encoder.layers)["params"])
+        base = published.sha256_of_halves(params[ENCODER])  # frozen, so that they are the published ones
     else:
         for file in encoder.opened.folder.iterdir():
             if file.suffix in (".json", ".txt", ".model") and not file.name.endswith(".index.json"):

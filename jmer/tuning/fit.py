@@ -5,6 +5,7 @@ runs/x/seeds/N/        metrics.jsonl, tensorboard/ and checkpoints/ of the seed 
 runs/x/model/          the best seed, as `jmer.extract` reads it
 """
 
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,11 @@ class Task:
     published: Any
     weights: tuple[float, ...] | None
 
+    @functools.cached_property
+    def frozen(self) -> Flat:
+        """The parameters that no seed trains. All of them are published ones."""
+        return steps.parted({"params": {ENCODER: self.published["params"]}}, self.options)[1]
+
 
 def fit(options: TuneOptions, workdir: Path) -> None:
     """Fine-tunes into `workdir` until every seed is done, exports the best seed, and scores all on dev and test.
@@ -73,11 +79,9 @@ def fit(options: TuneOptions, workdir: Path) -> None:
     seeds = range(options.seed, options.seed + options.seeds)
     best = [_fit_seed(task, seed, workdir / "seeds" / str(seed)) for seed in seeds]
     number = int(np.argmax([score for _, score in best]))
-    chosen = jax.device_get(best[number][0])
-    _, frozen = steps.parted(_variables(task, seeds[number]), options)
     export.write(
         workdir / MODEL,
-        steps.joined(chosen, frozen),
+        steps.joined(jax.device_get(best[number][0]), task.frozen),
         encoder=task.encoder,
         labels=task.corpus.labels,
         options=options,
@@ -148,7 +152,7 @@ def _variables(task: Task, seed: int) -> Any:
 def _fit_seed(task: Task, seed: int, folder: Path) -> tuple[Flat, float]:
     """Trains one seed, and returns its parameters after the best epoch on dev, and that epoch's weighted F1."""
     options, run = task.options, RunDirectory(folder)
-    trained, frozen = steps.parted(_variables(task, seed), options)
+    trained, _ = steps.parted(_variables(task, seed), options)
     plan = [
         list(batches(task.splits["train"], task.shape, rng=np.random.default_rng((seed, epoch))))
         for epoch in range(options.epochs)
@@ -176,12 +180,12 @@ def _fit_seed(task: Task, seed: int, folder: Path) -> tuple[Flat, float]:
         for batch in cli.progress_bar(
             plan[epoch - 1], total=len(plan[epoch - 1]), desc=f"epoch {epoch}/{options.epochs}", unit=" updates"
         ):
-            state, loss = step(state, frozen, batch, jnp.int32(seed))
+            state, loss = step(state, task.frozen, batch, jnp.int32(seed))
             losses.append(loss)
         if options.average == "epochs":
             state = steps.average_epoch(state)
         scored = steps.scored(state, options)
-        logits = _logits(task, "dev", scored, frozen)
+        logits = _logits(task, "dev", scored)
         loss = np.mean(jax.device_get(losses))
         if not np.isfinite(loss) or not np.isfinite(logits).all():
             raise UserError(
@@ -200,18 +204,17 @@ def _fit_seed(task: Task, seed: int, folder: Path) -> tuple[Flat, float]:
     return best, progress.best_score[0][0]
 
 
-def _logits(task: Task, split: str, trained: Flat, frozen: Flat) -> np.ndarray:
+def _logits(task: Task, split: str, trained: Flat) -> np.ndarray:
     """Returns the logits of every utterance of a split, `[N, C]`."""
     out = np.zeros((len(task.splits[split]) + 1, len(task.corpus.labels)), np.float32)
     for batch in batches(task.splits[split], task.shape):
-        out[batch.utterance] = steps.scores(task.model, trained, frozen, batch).logits
+        out[batch.utterance] = steps.scores(task.model, trained, task.frozen, batch).logits
     return out[:-1]
 
 
 def _score(task: Task, run: RunDirectory, split: str, each: Sequence[Flat]) -> None:
     """Scores every seed on a split, and writes the files of an evaluation."""
-    _, frozen = steps.parted(_variables(task, task.options.seed), task.options)
-    logits = np.stack([_logits(task, split, trained, frozen) for trained in each])
+    logits = np.stack([_logits(task, split, trained) for trained in each])
     rows = [
         ScoredRow(dialogue.id, u.id, u.speaker, u.text, int(label))
         for (dialogue, u), label in zip(

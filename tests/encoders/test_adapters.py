@@ -139,6 +139,23 @@ def test_adapters_that_are_not_covered(encoder: TextEncoder, base: Path, tmp_pat
         TextEncoder(str(folder))
 
 
+def test_adapters_below_a_head_are_found_and_those_of_another_network_refused(
+    encoder: TextEncoder, base: Path, tmp_path: Path
+):
+    """PEFT puts the encoder's own name before the layers' where it adapts a model with a head."""
+    _, variables = adapted(encoder, second=0.1)
+    expected = TextEncoder(str(write(tmp_path / "plain", base, variables, encoder))).params(2)
+    folder = write(tmp_path / "adapters", base, variables, encoder)
+    tensors = load_file(folder / adapters.WEIGHTS)
+    for start in ("bert.", "decoder."):
+        renamed = {name.replace("model.encoder.", f"model.{start}encoder."): x for name, x in tensors.items()}
+        save_file(renamed, folder / adapters.WEIGHTS)
+        if start == "bert.":
+            jax.tree.map(np.testing.assert_array_equal, TextEncoder(str(folder)).params(2), expected)
+    with pytest.raises(UserError, match=r"none of the adapters is for a kernel of the base .*decoder\.encoder"):
+        TextEncoder(str(folder)).params(2)
+
+
 def test_damaged_adapter_files(encoder: TextEncoder, base: Path, tmp_path: Path):
     _, variables = adapted(encoder, second=0.1)
     folder = write(tmp_path / "adapters", base, variables, encoder)

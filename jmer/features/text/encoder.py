@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jmer.base.errors import UserError
 from jmer.base.options import option
 from jmer.base.types import Turn
 from jmer.features.extractor import Encoded, Prepared
@@ -34,7 +35,13 @@ class HFText(PooledLayers):
     def _load_encoder(self) -> Any:
         from jmer.encoders import text
 
-        return text.TextEncoder(self.model)
+        encoder = text.TextEncoder(self.model)
+        if encoder.opened.note is not None:  # from the hub; a directory goes to TunedText
+            raise UserError(
+                f"config.text.model: {self.model} was fine-tuned by jmer on dialogues; give the directory "
+                f"{encoder.opened.directory}, so that its own context is read"
+            )
+        return encoder
 
     @property
     def turns_before(self) -> int:

@@ -15,6 +15,8 @@ from tiny_encoders import text_states as hidden_states
 
 from jmer.base.errors import UserError
 from jmer.base.types import Turn
+from jmer.encoders.opened import Note
+from jmer.encoders.passages import ContextOptions
 from jmer.features import registry
 from jmer.features.text.encoder import HFText
 from jmer.features.text.lite import LiteText, Vader
@@ -362,6 +364,18 @@ def test_hub_model_is_used_where_it_was_fetched(tiny: Path, monkeypatch: pytest.
     assert [name for name, _ in asked] == ["some/bert"]
     assert "model*.safetensors" in asked[0][1]["allow_patterns"]
     assert not any(name.endswith(".bin") for _, kw in asked for name in kw["allow_patterns"])
+
+
+def test_a_fine_tuned_encoder_from_the_hub_is_not_read_without_its_context(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import huggingface_hub
+
+    folder = shutil.copytree(tiny, tmp_path / "model")
+    Note(labels=("calm", "glad"), context=ContextOptions()).write(folder)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **kw: str(folder))
+    with pytest.raises(UserError, match="some/tuned was fine-tuned by jmer on dialogues; give the directory"):
+        _ = HFText(model="some/tuned").dim
 
 
 def test_options_out_of_range():
