@@ -2,7 +2,7 @@
 
     python -m jmer.train --config configs/gat_fusion.py
 
-On the embedded sample, which is synthetic, the weighted F1 is 1.00 on dev and .96 on test. The run takes 35 CPU
+On the embedded sample, which is synthetic, the weighted F1 is .98 on dev and .97 on test. The run takes 30 CPU
 seconds, most of which go into compiling.
 
     python -m jmer.extract --config configs/extract/hf.py --config.source=meld --config.root=data/MELD.Raw \\
@@ -11,8 +11,8 @@ seconds, most of which go into compiling.
         --config.epochs=40 --config.class_weights=sqrt --workdir=runs/meld-minilm
 
 These commands use the text of MELD alone, with a frozen encoder. The mean over 5 seeds is a dev weighted F1 of
-.559 +- .003 and a macro-F1 of .414 +- .008, in 10 CPU seconds a seed. With 20 epochs and without class weights the
-scores are .545 +- .007 and .359 +- .006 (benchmarks/results/ablation_meld.md).
+.562 +- .007 and a macro-F1 of .420 +- .008. With 20 epochs and without class weights the scores are .542 +- .010 and
+.354 +- .009.
 """
 
 from jmer.config import Config, base
