@@ -19,10 +19,10 @@ def main(path: str, settings: dict[str, Any]) -> None:
     import jax
     import jax.numpy as jnp
 
-    from jmer.encoders.bert import Bert
     from jmer.encoders.text import TextEncoder
     from jmer.tuning import steps
-    from jmer.tuning.classifier import ENCODER, Classifier
+    from jmer.tuning.classifier import ENCODER
+    from jmer.tuning.material import text_classifier
     from jmer.tuning.options import TuneOptions
     from jmer.tuning.rows import TokenBatch
 
@@ -32,10 +32,7 @@ def main(path: str, settings: dict[str, Any]) -> None:
         TokenBatch(*(file[f"packed/{i}/{name}"] for name in TokenBatch._fields)) for i in range(int(file["count"]))
     ]
     encoder = TextEncoder(options.model)
-    network = Bert(config=encoder.config, running=options.running)
-    model = Classifier(
-        encoder=network, classes=int(file["classes"]), sentiment=False, rate=0.1, reach=None, causal=False
-    )
+    model = text_classifier(encoder, options, layer=encoder.layers, classes=int(file["classes"]))
     fresh: Any = model.init(jax.random.key(0), jax.tree.map(jnp.asarray, batches[0]))
     variables = fresh | {"params": fresh["params"] | {ENCODER: encoder.params(encoder.layers)["params"]}}
     trained, frozen = steps.parted(variables, options)

@@ -191,6 +191,7 @@ class Side:
             params=jax.tree.map(lambda x: jax.device_put(np.asarray(x)[:, None]), params),
             stats=jax.device_put(jax.device_get(self.stats)),
             progress=Progress.start(seeds=len(self.seeds), keep=1),
+            calibration=directory.Calibration(seeds=(1.0,) * len(self.seeds), vote=1.0),
         )
 
 

@@ -4,7 +4,10 @@
 
 The same command again goes on after the last epoch that was saved. Settings that do not change the result may differ
 then: another place of the same dataset, devices, vote, and more epochs, over which the learning rate then decays. The
-best epoch is chosen on dev by weighted F1.
+best epoch is chosen on dev by weighted F1, and the temperature of the probabilities on dev as well.
+
+With --config.cv=speaker or dialogue, each fold is trained into WORKDIR/folds/N, and the scores of all folds together go
+into WORKDIR/eval/cv. --config.choose=last then trains a fold on all other folds, and keeps the last epoch.
 """
 
 import sys
@@ -31,9 +34,10 @@ def main(argv: Sequence[str]) -> int:
     from jmer.dataset import store
     from jmer.dataset.build import sample_dataset
     from jmer.runs import directory
+    from jmer.runs.crossval import cross_validate
     from jmer.runs.environment import keep_compiled
     from jmer.runs.fit import fit
-    from jmer.runs.scoring import score_run
+    from jmer.runs.scoring import calibrate, folded, score_run
     from jmer.training.devices import is_main, join_processes, share_cores
 
     options, workdir = args.options, args.workdir or Path("runs") / args.config_name
@@ -44,12 +48,16 @@ def main(argv: Sequence[str]) -> int:
     keep_compiled()
     options = replace(options, dataset=options.dataset or str(sample_dataset()))
     dataset = store.load(Path(options.dataset))
+    if options.cv != "none" and options.fold < 0:
+        cross_validate(options, dataset, workdir)
+        return cli.EXIT_OK
+    dataset = folded(dataset, options)
     fit(options, dataset, workdir)
     if jax.process_count() > 1:
         if is_main():
             print(f"python -m jmer.evaluate --workdir={workdir} scores the run, in one process")
         return cli.EXIT_OK
-    run = directory.load(workdir)
+    run = calibrate(directory.load(workdir), dataset)
     for split in ("dev", "test"):
         if split in dataset.manifest["splits"]:
             score_run(run, dataset, split)

@@ -152,7 +152,7 @@ def test_commands_of_a_config_use_the_config(file: str):
     [
         ("python -m jmer.train --config configs/gat_fusion.py --config.lr=0.01 --workdir=runs/x", ""),
         ("jmer train --config hybrid --config.seeds=5", ""),
-        ("python benchmarks/linear_probe.py --config.audio.window=0", ""),
+        ("python benchmarks/linear_probe.py --dataset=data/packed/my --cv=speaker", ""),
         ("jmer trian --config hybrid", "jmer has no command trian"),
         ("python -m jmer.nothing", "jmer has no command jmer.nothing"),
         ("python benchmarks/nothing.py", "there is no benchmarks/nothing.py"),

@@ -110,18 +110,18 @@ def test_columns_of_another_name(tmp_path: Path, run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config.source=iemocap"], "config.source is iemocap; expected one of sample, meld, table"),
+        (["--config.source=iemocap"], "config.source is iemocap; expected one of sample, meld, ravdess"),
         (["--config.source=table"], "config.source=table needs the CSV: --config.root=FILE.csv"),
         (["--config.source=meld", "--config.root=/no/such"], "/no/such"),
         (["--config.labels=a,b"], "config.columns and config.labels are for --config.source=table"),
         (
             ["--config.video.model="],
-            "config.video.model is ''; expected lite, none, an ONNX file or a directory or hub id",
+            "config.video.model is ''; expected lite, none, an ONNX file, a CSV file of ready features or a",
         ),
         (["--config.audio.layers=3"], "config.audio.layers is set, but audio.model=lite has no such option"),
         (
             ["--config.text.model="],
-            "config.text.model is ''; expected lite, vader, none, a file of word vectors, a directory that",
+            "config.text.model is ''; expected lite, vader, none, a file of word vectors, a CSV file of",
         ),
         (["--config.text.model=/no/such/dir"], "no directory /no/such/dir"),
         (

@@ -26,13 +26,20 @@ LABELS = ("calm", "glad", "cross")
 EMPTY: Mapping[str, int] = MappingProxyType({})
 
 
-def model(*, dims: Mapping[str, int] = DIMS, sequence_dims: Mapping[str, int] = EMPTY, **options: Any) -> Model:
+def model(
+    *,
+    dims: Mapping[str, int] = DIMS,
+    sequence_dims: Mapping[str, int] = EMPTY,
+    states: tuple[tuple[str, int], ...] = (),
+    **options: Any,
+) -> Model:
     small = {"hidden": 8, "heads": 2, "past": 3, "future": 2, "drop_node": 0.2, "dropout": 0.3}
     return Model(
         options=ModelOptions(**(small | options)),
         dims=tuple(dims.items()),
         sequence_dims=tuple(sequence_dims.items()),
         labels=LABELS,
+        states=states,
     )
 
 

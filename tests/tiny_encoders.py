@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import save_file
 from tiny import apply
 
-from jmer.encoders import bert, hub, published, vit
+from jmer.encoders import bert, hub, published, vit, whisper
 from jmer.encoders.image import ImageEncoder
 from jmer.encoders.layers import Sees
 from jmer.encoders.text import TextEncoder, parse_config
@@ -98,6 +98,22 @@ def save_vit(folder: Path) -> Path:
     network = vit.ViT(config=vit.ViTConfig(model_type="vit", **sizes))
     variables = jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.zeros((1, 3, 32, 32)), (2,)))
     return _save(folder, variables, seed=2)
+
+
+def save_whisper(folder: Path) -> Path:
+    """Saves an encoder of Whisper's kind of two layers, without a tokenizer."""
+    folder.mkdir(exist_ok=True, parents=True)
+    config = {
+        "model_type": "whisper", "d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2,
+        "encoder_ffn_dim": 32, "num_mel_bins": 20, "max_source_positions": 1500,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "preprocessor_config.json").write_text("{}")
+    network = whisper.Whisper(config=whisper.WhisperConfig(**{k: v for k, v in config.items() if k != "model_type"}))
+    shapes = jax.eval_shape(
+        lambda: network.init(jax.random.key(0), jnp.zeros((1, 2, 20)), jnp.ones(1, jnp.int32), (2,))
+    )
+    return _save(folder, shapes, seed=4)
 
 
 def run(network: nn.Module, variables: Any, *inputs: Any) -> Any:

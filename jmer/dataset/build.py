@@ -14,13 +14,14 @@ from jmer.base import cli
 from jmer.base.errors import UserError
 from jmer.base.paths import cache_root
 from jmer.base.types import MODALITIES, Corpus, Features, Utterance
-from jmer.corpora import meld, sample, table
+from jmer.corpora import meld, ravdess, sample, table
 from jmer.dataset import manifest, report, store
 from jmer.dataset.options import ExtractOptions, SourceOptions
 from jmer.features import beam, engine, libraries, perturb, registry
 from jmer.features import views as augmented
 from jmer.features.cache import Cache
 from jmer.features.extractor import Extractor
+from jmer.features.ready import with_ready
 from jmer.features.results import features_of
 
 
@@ -78,6 +79,7 @@ def extract_dataset(wanted: ExtractOptions) -> Path:
     start = time.monotonic()
     corpus = load_source(wanted)
     extractors = make_extractors(wanted)
+    corpus = with_ready(corpus, extractors)
     views = make_views(wanted, corpus, extractors)
     out = Path(wanted.out or default_out(wanted, corpus))
     manifest.check_replaceable(out)
@@ -114,6 +116,8 @@ def load_source(wanted: SourceOptions) -> Corpus:
         return sample.load(Path(wanted.root) if wanted.root else None)
     if wanted.source == "meld":
         return meld.load(Path(wanted.root or "data/MELD.Raw"))
+    if wanted.source in ("ravdess", "ravdess_actors"):
+        return ravdess.load(Path(wanted.root or "data/RAVDESS"), by_actor=wanted.source == "ravdess_actors")
     return table.load(Path(wanted.root), columns=wanted.renamed_columns, labels=wanted.labels)
 
 

@@ -6,7 +6,8 @@
     name, labels      name of the corpus, and the label set in its order
     splits            split -> {dialogues, utterances}, two counts
     modalities        modality -> {dim, extractor, fingerprint, reason, remarks}: D, 0 for an absent modality with the
-                      reason; the extractor's spec and fingerprint; and counts of the grounds on which choices were made
+                      reason; the extractor's spec and fingerprint; and counts of the grounds on which choices were
+                      made; also `states` where the vectors hold that many hidden states of an encoder
     sequence_dims     modality -> D', of the modalities whose sequences are kept
     sequence_lengths  modality -> T of the longest sequence; absent in datasets of earlier jmers
     rows              an entry for each utterance: {split, dialogue, utterance, status, reason}; views have none

@@ -39,8 +39,10 @@ def _group(modality: str) -> Any:
 class SourceOptions:
     """Source of the dialogues."""
 
-    source: str = option("sample", "Source of the dialogues.", choices=("sample", "meld", "table"))
-    root: str = option("", "Folder of sample or meld, or CSV file of a table; empty for data/sample or data/MELD.Raw.")
+    source: str = option("sample", "Source of the dialogues; ravdess has one a clip, ravdess_actors one an actor.",
+                         choices=("sample", "meld", "ravdess", "ravdess_actors", "table"))  # fmt: skip
+    root: str = option("", "Folder of sample, meld or ravdess, or CSV file of a table; empty for data/sample, "
+                       "data/MELD.Raw or data/RAVDESS.")  # fmt: skip
     columns: Any = option(ColumnOptions(), "Names of a table's columns.")
     labels: tuple[str, ...] = option((), "Label set of a table in its order; empty for the labels found, sorted.")
 

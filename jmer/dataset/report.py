@@ -56,6 +56,7 @@ class Tally:
         if extractor is None:
             return {"dim": 0, "extractor": None, "fingerprint": "", "reason": reason}
         described = {"dim": extractor.dim, "extractor": extractor.spec, "fingerprint": extractor.fingerprint}
+        described |= {"states": extractor.states} if extractor.states > 1 else {}
         return described | {"reason": "", "remarks": dict(sorted(self._remarks[modality].items()))}
 
     def notes(self) -> list[str]:

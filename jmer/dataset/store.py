@@ -133,6 +133,8 @@ class Dataset:
     dims: modality -> D, of the modalities that it holds.
     sequence_dims: modality -> D', of the modalities whose sequences it holds too.
     manifest: the parsed `manifest.json`.
+    members: of a dataset whose dialogues were put into other splits: split -> the stored split and the position there
+      of each dialogue.
     """
 
     path: Path
@@ -140,6 +142,7 @@ class Dataset:
     dims: Mapping[str, int]
     sequence_dims: Mapping[str, int]
     manifest: Mapping[str, Any]
+    members: Mapping[str, Sequence[tuple[str, int]]] | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -174,9 +177,11 @@ class Dataset:
 
         if name not in self.manifest["splits"]:
             raise UserError(f"{self.path}: no split '{name}' (it has {', '.join(self.manifest['splits'])})")
-        builder = tfds.builder_from_directory(self.path)
-        source = builder.as_data_source(name)  # pyright: ignore[reportCallIssue] (a decorator hides its arguments)
-        return (records.from_example(source[i], self.dims, self.sequence_dims) for i in range(len(source)))
+        builder: Any = tfds.builder_from_directory(self.path)
+        source = functools.cache(builder.as_data_source)
+        size = self.manifest["splits"][name]["dialogues"]
+        members = [(name, i) for i in range(size)] if self.members is None else self.members[name]
+        return (records.from_example(source(split)[i], self.dims, self.sequence_dims) for split, i in members)
 
 
 def load(path: Path) -> Dataset:

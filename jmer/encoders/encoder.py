@@ -27,7 +27,7 @@ class Encoder(abc.ABC):
     def __init__(self, opened: Opened, network: nn.Module, *, dim: int, layers: int, field: str):
         self.opened, self.network, self.dim, self.layers, self._field = opened, network, dim, layers, field
         self.params: Callable[[int], Any] = functools.cache(self._loaded)
-        self.hidden: Callable[[tuple[int, ...]], Any] = functools.cache(self._jitted)
+        self.hidden: Callable[..., Any] = functools.cache(self._jitted)
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -46,7 +46,7 @@ class Encoder(abc.ABC):
         """Returns the parameters of the layers up to the `highest`, on the device, with adapters merged into them."""
         params, adapters, note = self.published(highest), self.opened.adapters, self.opened.note
         if adapters is not None:
-            if note and highest == self.layers and published.sha256_of_halves(params["params"]) != note.base_sha256:
+            if note and highest == note.layer and published.sha256_of_halves(params["params"]) != note.base_sha256:
                 raise UserError(
                     f"{self._field}: the adapters in {self.opened.directory} were trained on other weights than those "
                     f"in {self.opened.folder}; give the encoder that their README names"
@@ -54,14 +54,19 @@ class Encoder(abc.ABC):
             params = published.with_adapters(params, adapters, field=self._field)
         return jax.device_put(params)
 
-    def _jitted(self, layers: tuple[int, ...]) -> Any:
-        """Returns a compiled function: parameters, inputs -> the mean of the states of `layers`, and their mask."""
+    def _jitted(self, layers: tuple[int, ...], apart: bool) -> Any:
+        """Returns a compiled function: parameters, inputs -> the states of `layers`, and their mask.
+
+        apart: the states come side by side, `[..., K * D]`; otherwise their mean does.
+        """
 
         @jax.jit
         def hidden(params: Any, *inputs: Any) -> tuple[jax.Array, jax.Array | None]:
             with jax.default_matmul_precision("float32"):  # by default a GPU multiplies in TF32, with 3 digits
                 output: Any = self.network.apply(params, *inputs, layers)
             states, mask = output if isinstance(output, tuple) else (output, None)
+            if apart:
+                return jnp.concatenate(states, axis=-1), mask
             return functools.reduce(jnp.add, states) / len(states), mask
 
         return hidden

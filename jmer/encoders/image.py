@@ -33,21 +33,27 @@ class ImageEncoder(Encoder):
         super().__init__(opened, network, dim=c.hidden_size, layers=c.num_hidden_layers, field="video.model")
 
     def encode(
-        self, images: Float[np.ndarray, "images 3 height width"], *, layers: Sequence[int], places: int
+        self,
+        images: Float[np.ndarray, "images 3 height width"],
+        *,
+        layers: Sequence[int],
+        places: int,
+        apart: bool = False,
     ) -> Float[np.ndarray, "images T D"]:
         """Encodes images.
 
         images: float32, resized and normalised as the model's processor does it.
         layers: the hidden states to average. 0 is the state before the first layer.
         places: the number of rows of every batch.
+        apart: the states are returned side by side rather than averaged.
 
-        Returns: float32, one vector a token, the `[CLS]` token first.
+        Returns: float32, one vector a token, the `[CLS]` token first; K times as wide for K states that are apart.
         """
         layers, out = tuple(layers), []
         for batch in batches([1] * len(images), places=lambda _: places, exact=True):
             padded = np.zeros((places, *images.shape[1:]), images.dtype)
             padded[: len(batch.inputs)] = images[batch.inputs]
-            states, _ = self.hidden(layers)(self.params(max(layers)), padded)
+            states, _ = self.hidden(layers, apart)(self.params(max(layers)), padded)
             out.append(np.asarray(states)[: len(batch.inputs)])
         return np.concatenate(out)
 

@@ -18,7 +18,7 @@ from jmer.encoders.adapters import Adapters
 from jmer.encoders.passages import ContextOptions
 
 NOTE = "jmer.json"
-FORMAT = 1  # of the note
+FORMAT = 2  # of the note
 _ENCODERS = "JMER_ENCODERS"  # environment variable that names a folder of encoders
 
 
@@ -26,14 +26,18 @@ _ENCODERS = "JMER_ENCODERS"  # environment variable that names a folder of encod
 class Note:
     """What fine-tuning leaves beside the weights.
 
+    modality: what the encoder reads, `text` or `audio`.
     labels: the classes of the head, in their order.
-    context: how the encoder reads a dialogue.
+    layer: the hidden state that the head reads.
+    context: how an encoder of text reads a dialogue.
     base_sha256: of the published weights in use, rounded to float16, so that a copy in half precision has the same;
       empty where the directory holds all weights itself.
     """
 
+    modality: str
     labels: tuple[str, ...]
-    context: ContextOptions
+    layer: int
+    context: ContextOptions = ContextOptions()  # noqa: RUF009 (it is immutable)
     base_sha256: str = ""
 
     def write(self, folder: Path) -> None:
@@ -101,6 +105,7 @@ def _note(directory: Path, *, field: str) -> Note:
         )
     try:
         context = ContextOptions(**content["context"])
-        return Note(labels=tuple(content["labels"]), context=context, base_sha256=content["base_sha256"])
+        given = {name: content[name] for name in ("modality", "layer", "base_sha256")}
+        return Note(labels=tuple(content["labels"]), context=context, **given)
     except (KeyError, TypeError) as error:
         raise UserError(f"{field}: {directory / NOTE} is damaged ({error}); fine-tune again") from error

@@ -46,6 +46,8 @@ def parse_config(content: dict[str, Any], *, where: object) -> Wav2Vec2Config | 
 class SpeechEncoder(Encoder):
     """A speech encoder.
 
+    samples_an_entry: how many samples of sound an entry of the input stands for.
+
     Raises UserError, when made or first used: the configuration or the weights cannot be used.
     """
 
@@ -54,22 +56,22 @@ class SpeechEncoder(Encoder):
         self.config = parse_config(content, where=f"audio.model: {opened.folder / 'config.json'}")
         network: Whisper | Wav2Vec2
         if isinstance(self.config, WhisperConfig):
-            network, self._samples_an_entry = Whisper(config=self.config), HOP
+            network, self.samples_an_entry = Whisper(config=self.config), HOP
         else:
-            network, self._samples_an_entry = Wav2Vec2(config=self.config), 1
+            network, self.samples_an_entry = Wav2Vec2(config=self.config), 1
         c = self.config
         super().__init__(opened, network, dim=c.hidden_size, layers=c.num_hidden_layers, field="audio.model")
 
     def padded_length(self, length: int) -> int:
         """Returns the length to which an input of the given length is padded, both in entries of the input."""
-        samples = length * self._samples_an_entry
+        samples = length * self.samples_an_entry
         steps = max(math.ceil(2 * math.log2(samples / _SHORTEST)), 0)
         samples = max(min(math.ceil(_SHORTEST * 2 ** (steps / 2)), _LONGEST), samples)
-        return 2 * math.ceil(samples / self._samples_an_entry / 2)
+        return 2 * math.ceil(samples / self.samples_an_entry / 2)
 
     def places(self, length: int) -> int:
         """Returns how many inputs a batch of the given padded length holds."""
-        return max(_samples_a_batch() // (length * self._samples_an_entry), 1)
+        return max(_samples_a_batch() // (length * self.samples_an_entry), 1)
 
     def encode(
         self,
@@ -77,14 +79,16 @@ class SpeechEncoder(Encoder):
         *,
         layers: tuple[int, ...],
         exact: bool,
+        apart: bool = False,
     ) -> list[Float[np.ndarray, "_ D"]]:
         """Encodes each input.
 
         inputs: waves `[T]`, or for Whisper spectrograms `[T, mels]`, float32; T differs.
         layers: the hidden states to average. 0 is the state before the first layer.
         exact: see `jmer.encoders.batching.batches`.
+        apart: the states are returned side by side rather than averaged.
 
-        Returns: for each input the mean of these hidden states, `[T', D]` float32.
+        Returns: for each input the mean of these K hidden states, `[T', D]` float32, or all of them, `[T', K * D]`.
         """
         padded_lengths = [self.padded_length(len(x)) for x in inputs]
         results: dict[int, np.ndarray] = {}
@@ -94,7 +98,7 @@ class SpeechEncoder(Encoder):
             for row, i in enumerate(batch.inputs):
                 padded[row, : len(inputs[i])] = inputs[i]
                 lengths[row] = len(inputs[i])
-            found, mask = map(np.asarray, self.hidden(layers)(self.params(max(layers)), padded, lengths))
+            found, mask = map(np.asarray, self.hidden(layers, apart)(self.params(max(layers)), padded, lengths))
             results |= {i: found[row][mask[row]] for row, i in enumerate(batch.inputs)}
         return [results[i] for i in range(len(inputs))]
 

@@ -56,41 +56,57 @@ class TextEncoder(Encoder):
         return max(_tokens_a_batch() // length, 1)
 
     def encode(
-        self, texts: Sequence[tuple[Int[np.ndarray, " _"], slice]], *, layers: Sequence[int], exact: bool
+        self,
+        texts: Sequence[tuple[Int[np.ndarray, " _"], slice]],
+        *,
+        layers: Sequence[int],
+        exact: bool,
+        apart: bool = False,
     ) -> list[Float[np.ndarray, "_ D"]]:
         """Encodes each text.
 
         texts: the `ids` and `own` that `tokenize` returned for each; at least one id.
         layers: the hidden states to average. 0 is the state before the first layer.
         exact: see `jmer.encoders.batching.batches`.
+        apart: the states are returned side by side rather than averaged.
 
-        Returns: for each text the mean of these hidden states over all its ids, `[T, D]` float32.
+        Returns: for each text the mean of these K hidden states for all its ids, `[T, D]` float32, or all of them,
+        `[T, K * D]`.
         """
         kinds = [np.arange(len(ids)) >= (own.start or len(ids)) for ids, own in texts]
         rows = [(ids, kind, np.zeros_like(ids)) for (ids, _), kind in zip(texts, kinds, strict=True)]
-        return self._encoded(rows, layers=tuple(layers), exact=exact, reach=None, causal=False)
+        return self._encoded(rows, (tuple(layers), apart), exact=exact, reach=None, causal=False)
 
     def encode_passages(
-        self, found: Sequence[Passage], context: ContextOptions, *, layers: Sequence[int], exact: bool
+        self,
+        found: Sequence[Passage],
+        context: ContextOptions,
+        *,
+        layers: Sequence[int],
+        exact: bool,
+        apart: bool = False,
     ) -> list[Float[np.ndarray, "_ D"]]:
-        """Encodes each passage; layers, exact and the result are those of `encode`.
+        """Encodes each passage; layers, exact, apart and the result are those of `encode`.
 
         context: which turns see each other.
         """
         rows = [(passage.ids, np.zeros_like(passage.ids), passage.turn) for passage in found]
         reach = None if context.context < 0 else context.context
-        return self._encoded(rows, layers=tuple(layers), exact=exact, reach=reach, causal=context.causal)
+        return self._encoded(rows, (tuple(layers), apart), exact=exact, reach=reach, causal=context.causal)
 
     def _encoded(
         self,
         given: Sequence[tuple[Any, Any, Any]],
+        wanted: tuple[tuple[int, ...], bool],
         *,
-        layers: tuple[int, ...],
         exact: bool,
         reach: int | None,
         causal: bool,
     ) -> list[np.ndarray]:
-        """Encodes sequences of token ids, each given with the type and the turn of every token."""
+        """Encodes sequences of token ids, each given with the type and the turn of every token.
+
+        wanted: the layers, and whether their states are returned apart.
+        """
         lengths = [self.padded_length(len(ids)) for ids, _, _ in given]
         results: dict[int, np.ndarray] = {}
         for batch in batches(lengths, places=self.places, exact=exact):
@@ -102,7 +118,7 @@ class TextEncoder(Encoder):
                 segment[row, here] = 1
             position = np.broadcast_to(np.arange(batch.length, dtype=np.int32), ids.shape)
             sees = Sees(segment=segment, turn=turn, reach=reach, causal=causal)
-            states = np.asarray(self.hidden(layers)(self.params(max(layers)), ids, position, kind, sees)[0])
+            states = np.asarray(self.hidden(*wanted)(self.params(max(wanted[0])), ids, position, kind, sees)[0])
             results |= {i: states[row, : len(given[i][0])] for row, i in enumerate(batch.inputs)}
         return [results[i] for i in range(len(given))]
 

@@ -145,6 +145,11 @@ class Extractor(SequenceOptions, abc.ABC):
         """D of the vector."""
 
     @property
+    def states(self) -> int:
+        """How many hidden states of an encoder the vector holds, end to end and each D / states wide."""
+        return 1
+
+    @property
     def frame_dim(self) -> int:
         """D' of a sequence, whether or not a sequence is asked for."""
         return self.dim

@@ -11,7 +11,9 @@ from jmer.base.errors import UserError
 from jmer.base.options import Field, option
 from jmer.features.audio.encoder import HFAudio
 from jmer.features.audio.lite import MFCC, LiteAudio, LogMel, Prosody
+from jmer.features.audio.tuned import TunedAudio
 from jmer.features.extractor import Extractor
+from jmer.features.ready import ReadyAudio, ReadyText, ReadyVideo
 from jmer.features.text.encoder import HFText
 from jmer.features.text.glove import Glove
 from jmer.features.text.lite import LiteText, Vader
@@ -25,15 +27,19 @@ EXTRACTORS: tuple[type[Extractor], ...] = (
     LiteText,
     Vader,
     Glove,
+    ReadyText,
     TunedText,
     HFText,
     LiteAudio,
     MFCC,
     LogMel,
     Prosody,
+    ReadyAudio,
+    TunedAudio,
     HFAudio,
     LiteVideo,
     OnnxVideo,
+    ReadyVideo,
     HFVideo,
 )
 OFF = "none"  # the model of a modality that is left out

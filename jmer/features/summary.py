@@ -13,6 +13,9 @@ from jmer.base.errors import UserError
 from jmer.base.options import names_in, option
 from jmer.features.extractor import FILE, Encoded, Extractor
 
+ALL = "all"  # the value of `layers` that keeps every hidden state
+_LAST = "-1"
+
 _LARGEST = np.finfo(np.float16).max
 
 
@@ -43,9 +46,7 @@ class Pooled(Extractor):
     def dim(self) -> int:
         return self.frame_dim * len(self.poolings)
 
-    def pooled(
-        self, frames: Float[np.ndarray, "T D_frame"], *, cls: Float[np.ndarray, " D_frame"] | None = None
-    ) -> Encoded:
+    def pooled(self, frames: Float[np.ndarray, "T ..."], *, cls: Float[np.ndarray, "..."] | None = None) -> Encoded:
         """Returns `encoded` by the extractor's own options."""
         return encoded(frames, pooling=self.poolings, sequence_frames=self.sequence_frames, cls=cls)
 
@@ -59,10 +60,11 @@ class PooledLayers(Pooled):
 
     model: str = field(metadata=FILE)
     layers: str = option(
-        "-1",
-        "Hidden states of an encoder, comma-separated, whose mean is taken; 0 is before the first layer, -1 the last.",
-        fits=lambda text: _layer_numbers(text) is not None,
-        expected="layers such as -1 or 4,5,6",
+        _LAST,
+        "Hidden states of an encoder, comma-separated, whose mean is taken; 0 is before the first layer, -1 the last. "
+        "With all, the vector holds every hidden state, and the model learns their weights.",
+        fits=lambda text: text == ALL or _layer_numbers(text) is not None,
+        expected="layers such as -1 or 4,5,6, or all",
     )
 
     named_by = "a directory or hub id"
@@ -71,12 +73,19 @@ class PooledLayers(Pooled):
     def reads(cls, model: str) -> bool:
         return True
 
+    def check(self) -> None:
+        if self.layers == ALL and self.sequence_frames:
+            raise UserError(
+                f"config.{self.modality}.layers is {ALL}, and config.sequence_frames is {self.sequence_frames}; only a "
+                "vector holds several hidden states, so leave one of the two out"
+            )
+
     @abc.abstractmethod
     def _load_encoder(self) -> Any:
         """Returns the encoder with its weights; its module imports JAX.
 
         The encoder has `dim`, D of a hidden state; `layers`, how many hidden states follow the one before the first
-        layer; and `sha256`, the hash of its files.
+        layer; `opened`, its files; and `sha256`, their hash.
         """
 
     @functools.cached_property
@@ -85,11 +94,34 @@ class PooledLayers(Pooled):
 
     @functools.cached_property
     def _layers(self) -> tuple[int, ...]:
+        """The layers in use. The last one of an encoder that jmer fine-tuned is the one that its head reads."""
+        if self.layers == _LAST and self._encoder.opened.note:
+            return (self._encoder.opened.note.layer,)
         return chosen_layers(self.layers, self._encoder.layers, field=f"config.{self.modality}.layers")
+
+    @property
+    def _wanted(self) -> dict[str, Any]:
+        """The arguments by which an encoder is asked for its hidden states."""
+        return {"layers": self._layers, "apart": self.layers == ALL}
+
+    @property
+    def states(self) -> int:
+        return len(self._layers) if self.layers == ALL else 1
+
+    @property
+    def dim(self) -> int:
+        return self.states * super().dim
 
     @property
     def frame_dim(self) -> int:
         return self._encoder.dim
+
+    def pooled(
+        self, frames: Float[np.ndarray, "T D_states"], *, cls: Float[np.ndarray, " D_states"] | None = None
+    ) -> Encoded:
+        """Returns `encoded`; where the frames hold several states, each state is pooled by itself."""
+        shape = (self.states, self.frame_dim) if self.layers == ALL else (self.frame_dim,)
+        return super().pooled(frames.reshape(-1, *shape), cls=None if cls is None else cls.reshape(shape))
 
     @property
     def weights(self) -> str:
@@ -101,11 +133,13 @@ class PooledLayers(Pooled):
 
 
 def chosen_layers(chosen: str, count: int, *, field: str) -> tuple[int, ...]:
-    """Returns the layers that a choice such as `-1` or `4,5,6` names, each from 0 (before the first layer) to `count`.
+    """Returns the layers that a choice such as `-1`, `4,5,6` or `all` names; 0 is before the first, `count` the last.
 
     Raises:
       UserError: the encoder has no such layer.
     """
+    if chosen == ALL:
+        return tuple(range(count + 1))
     numbers = _layer_numbers(chosen) or [count + 1]
     if not all(-count - 1 <= number <= count for number in numbers):
         raise UserError(
@@ -124,23 +158,23 @@ def _layer_numbers(text: str) -> list[int] | None:
 
 
 def encoded(
-    frames: Float[np.ndarray, "T D_frame"],
+    frames: Float[np.ndarray, "T ..."],
     *,
     pooling: Sequence[str],
     sequence_frames: int,
-    cls: Float[np.ndarray, " D_frame"] | None = None,
+    cls: Float[np.ndarray, "..."] | None = None,
 ) -> Encoded:
     """Pools frames, at least one, into a vector, and keeps a shortened sequence of them if one is wanted.
 
     Args:
-      frames: `[T, D']`.
+      frames: `[T, D']`, or `[T, K, D']` for K hidden states, whose vectors then lie end to end.
       pooling: names out of `mean`, `std` and `cls`; the vector joins their results in this order.
       sequence_frames: the most frames of the sequence; 0 for no sequence.
-      cls: `[D']`, the result of the pooling of that name.
+      cls: `[D']` or `[K, D']`, the result of the pooling of that name.
     """
     frames = np.asarray(frames, np.float32)
     statistics = {"mean": lambda: frames.mean(axis=0), "std": lambda: frames.std(axis=0), "cls": lambda: cls}
-    vector = np.concatenate([statistics[name]() for name in pooling])
+    vector = np.concatenate([statistics[name]() for name in pooling], axis=-1).reshape(-1)
     return Encoded(vector, shortened(frames, sequence_frames) if sequence_frames else None)
 
 

@@ -1,13 +1,14 @@
 """The one assembled model: input, encoder, co-attention, fusion, speaker graph, head; each slot is a choice.
 
-    modalities -> [pooled sequences beside them] -> input -> [early fusion] -> encoder -> [co-attention]
-               -> [graph over modality nodes] -> [gated fusion] -> [graph over utterances] -> head
-               -> [late fusion of logits] -> [specialist]
+    modalities -> [difference from the speaker's mean] -> [pooled sequences beside them] -> input -> [early fusion]
+               -> encoder -> [co-attention] -> [graph over modality nodes] -> [gated fusion]
+               -> [graph over utterances] -> head -> [late fusion of logits] -> [linear term] -> [specialist]
 
 The values that flow are `[B, U, M, D]`: M branches, one for each modality until they are fused. A mask `[B, U, M]` says
 which branches of an utterance are present.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -33,6 +34,9 @@ from jmer.nn.speaker_graph import SpeakerGraph
 
 # A standardised feature beyond this many deviations is an outlier, or a dimension that the train split never uses.
 _CLIP = 10.0
+# Adam moves each parameter by about the learning rate in a step, too little to tell the hidden states of an encoder
+# apart. The parameters of their softmax are therefore multiplied by this.
+_STEEP = 10.0
 
 
 class Output(NamedTuple):
@@ -77,12 +81,14 @@ class Model(nn.Module):
     dims: (modality, D) pairs of the modalities that the model reads.
     sequence_dims: (modality, D') pairs of the modalities whose sequences the model reads too, pooled by attention.
     labels: the label names; C is their number.
+    states: (modality, K) pairs of the modalities whose vectors hold K hidden states of an encoder, each D / K wide.
     """
 
     options: ModelOptions
     dims: tuple[tuple[str, int], ...]
     sequence_dims: tuple[tuple[str, int], ...]
     labels: tuple[str, ...]
+    states: tuple[tuple[str, int], ...] = ()
 
     @property
     def gate_names(self) -> tuple[str, ...]:
@@ -99,7 +105,7 @@ class Model(nn.Module):
     def __call__(self, batch: Batch) -> Output:
         batch = jax.tree.map(jnp.asarray, batch)
         o, rows = self.options, batch.rows
-        x, present = self._inputs(batch)
+        x, present, linear = self._inputs(batch)
         if o.fusion in ("early", "hybrid"):
             joint = EarlyFusion(options=o, name="early_fusion")(x, present)[:, :, None]
             if o.fusion == "early":
@@ -130,20 +136,26 @@ class Model(nn.Module):
             hidden, logits = (jnp.einsum("bum,bumd->bud", gates, a) for a in (hidden, logits))
         else:
             hidden, logits = hidden[:, :, 0], logits[:, :, 0]
-        return self._output(hidden, logits, gates)
+        return self._output(hidden, logits if linear is None else logits + linear, gates)
 
-    def _inputs(self, batch: Batch) -> tuple[Float[Array, "B U M D"], Bool[Array, "B U M"]]:
-        """Returns every modality standardised, augmented in training and brought to one width, and its mask."""
+    def _inputs(
+        self, batch: Batch
+    ) -> tuple[Float[Array, "B U M D"], Bool[Array, "B U M"], Float[Array, "B U C"] | None]:
+        """Returns every modality standardised, augmented in training and brought to one width; its mask; and the linear
+        term of the logits, where there is one."""
         o, training, sequence_dims = self.options, self.has_rng("dropout"), dict(self.sequence_dims)
         present = jnp.stack([batch.present[m] & batch.mask for m, _ in self.dims], axis=-1)
         if training and o.modality_dropout:
             present = drop_modality(self.make_rng("dropout"), present, rate=o.modality_dropout)
-        each = []
+        each, linear = [], []
         for i, (modality, dim) in enumerate(self.dims):
             x, here = batch.features[modality], present[..., i]
             chex.assert_shape(x, (*batch.mask.shape, dim))
             # Nothing that stands where the modality is absent, not even NaN, goes any further.
             x = jnp.where(here[..., None], self._standardised(modality, x.astype(jnp.float32)), 0)
+            if o.speaker_mean:
+                x = jnp.concatenate([x, _from_mean(x, here, batch.rows, causal=o.causal)], axis=-1)
+            width = x.shape[-1]
             if modality in sequence_dims:
                 # Pooling comes before mixup, which thus mixes the frames of the same two utterances in the same shares.
                 x = jnp.concatenate([x, self._pooled(modality, batch, here, sequence_dims[modality])], axis=-1)
@@ -152,8 +164,24 @@ class Model(nn.Module):
             if training and o.feature_noise:
                 x = mixing.noise(self.make_rng("dropout"), x, scale=o.feature_noise)
             x = dropout(self, x, rate=o.dropout)
+            if o.linear:
+                zeros = nn.initializers.zeros
+                term = nn.Dense(len(self.labels), use_bias=False, kernel_init=zeros, name=f"{modality}_linear")(x)
+                linear.append(jnp.where(here[..., None], term, 0))
+            if (count := dict(self.states).get(modality, 1)) > 1:
+                parts = x[..., :width].reshape(*x.shape[:-1], -1, count, dim // count)
+                x = jnp.concatenate([self._weighed(modality, parts), x[..., width:]], axis=-1)
             each.append(nn.relu(dense(o.hidden, precision=o.precision, name=f"{modality}_in")(x)))
-        return jnp.stack(each, axis=2), present
+        return jnp.stack(each, axis=2), present, functools.reduce(jnp.add, linear) if linear else None
+
+    def _weighed(self, modality: str, states: Float[Array, "B U parts K D"]) -> Float[Array, "B U D2"]:
+        """Returns the mean of K hidden states of an encoder with learned weights; the parts end to end.
+
+        The weights are a softmax, as in SUPERB (Yang et al. 2021, section 3.2).
+        """
+        weights = nn.softmax(_STEEP * self.param(f"{modality}_states", nn.initializers.zeros, states.shape[-2:-1]))
+        mean = jnp.einsum("bupkd,k->bupd", states, weights)
+        return mean.reshape(*mean.shape[:2], -1)
 
     def _pooled(self, modality: str, batch: Batch, here: Bool[Array, "B U"], dim: int) -> Float[Array, "B U D2"]:
         """Returns the modality's sequences, each frame standardised, as one vector an utterance."""
@@ -197,6 +225,23 @@ class Model(nn.Module):
                 prototypes = self.param("prototypes", nn.initializers.normal(1.0), shape)
                 output = output._replace(prototypes=_unit(prototypes))
         return output
+
+
+def _from_mean(
+    x: Float[Array, "B U D"], here: Bool[Array, "B U"], rows: Rows, *, causal: bool
+) -> Float[Array, "B U D"]:
+    """Returns the difference of each utterance from the mean over all of its speaker's in its dialogue.
+
+    Args:
+      here: the utterances that have the features; the others do not count, and their difference is 0.
+      causal: the mean is over the utterances up to each one.
+    """
+    same = (rows.dialogue[:, :, None] == rows.dialogue[:, None]) & (rows.speaker[:, :, None] == rows.speaker[:, None])
+    same = same & here[:, :, None] & here[:, None]
+    if causal:
+        same = same & jnp.tril(jnp.ones(same.shape[1:], jnp.bool_))[None]
+    weight = same.astype(x.dtype) / jnp.maximum(same.sum(axis=-1, keepdims=True, dtype=x.dtype), 1)
+    return jnp.where(here[..., None], x - jnp.einsum("buv,bvd->bud", weight, x), 0)
 
 
 def _each_branch(module: type[nn.Module], *, in_axes: Any) -> Callable[..., Any]:

@@ -50,6 +50,9 @@ class InputOptions(LayerOptions):
                                      at_least=0, below=1)  # fmt: skip
     feature_noise: float = option(0.0, "Standard deviation of noise on features, in deviations of each.", at_least=0)
     mixup: float = option(0.0, "Alpha of mixup between utterances of one class; 0 switches mixup off.", at_least=0)
+    speaker_mean: bool = option(False, "The model also reads by how much each feature differs from its mean over the "
+                                "speaker's utterances in the dialogue.")  # fmt: skip
+    linear: bool = option(False, "The logits also have a term that is linear in the features, as of a linear probe.")
 
 
 @dataclass(frozen=True, kw_only=True)

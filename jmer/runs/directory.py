@@ -7,9 +7,12 @@
     classes.json       how often each class occurs, how often it is drawn, and what it weighs
     metrics.jsonl      one line an epoch and seed
     tensorboard/       the same figures as TensorBoard events
+    calibration.json   the temperatures of the seeds and of their vote; absent until training ends
     diverged.json      each time training stopped because parameters were not finite; absent where it never did
     checkpoints/       Orbax checkpoints, with hashes
     eval/SPLIT/        the files that jmer.evaluate writes; eval/SPLIT-vote/ for a vote
+
+The directory of a cross-validation holds `folds/N/`, each the directory of a run, and the scores of all in `eval/cv/`.
 
 Only `RunDirectory` knows these names.
 """
@@ -17,7 +20,7 @@ Only `RunDirectory` knows these names.
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +86,16 @@ class RunDirectory:
         return self.path / "diverged.json"
 
     @property
+    def calibration(self) -> Path:
+        return self.path / "calibration.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    def fold(self, number: int) -> "RunDirectory":
+        """Returns the run of a fold of a cross-validation."""
+        return replace(self, path=self.path / "folds" / str(number))
 
     def evaluation(self, split: str, *, vote: bool) -> Path:
         """Returns the folder for the scores of a split."""
@@ -146,6 +157,17 @@ class RunDirectory:
             )
         return self.inputs_class.from_json(described)
 
+    def read_calibration(self, *, seeds: int) -> "Calibration":
+        """Returns the calibration of a run of so many seeds."""
+        if not self.calibration.is_file():
+            return Calibration(seeds=(1.0,) * seeds, vote=1.0)
+        found = _read_json(self.calibration)
+        return Calibration(seeds=tuple(found["seeds"]), vote=found["vote"])
+
+    def write_calibration(self, calibration: "Calibration") -> None:
+        """Records the calibration of the run as it is now."""
+        files.save_json(self.calibration, asdict(calibration))
+
     def record_divergence(self, epoch: int, *, seeds: Sequence[int], options: Any) -> None:
         """Records that an epoch made parameters of these seeds infinite or NaN, so that another call may tame it."""
         earlier = _read_json(self.diverged) if self.diverged.is_file() else []
@@ -167,12 +189,28 @@ class RunDirectory:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """The temperatures by which probabilities are scaled (`jmer.training.calibration`).
+
+    seeds: of each seed by itself. vote: of the mean over the seeds.
+    """
+
+    seeds: tuple[float, ...]
+    vote: float
+
+    def of(self, *, vote: bool) -> tuple[float, ...]:
+        """Returns the temperature of the vote, or of each seed."""
+        return (self.vote,) if vote else self.seeds
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """A trained run.
 
     params: the parameters that predict: leaves `[S, K, ...]` for the K epochs that each seed keeps, in no order; with
       `merge_epochs="average"` K is 1, and the parameters are the mean over the kept epochs.
     stats: the model's `stats` variables.
+    calibration: temperatures of 1 where the run has not been calibrated.
     """
 
     directory: RunDirectory
@@ -182,6 +220,7 @@ class Run:
     params: Tree
     stats: Tree
     progress: Progress
+    calibration: Calibration
 
 
 def load(workdir: Path) -> Run:
@@ -213,6 +252,7 @@ def load(workdir: Path) -> Run:
         params=params,
         stats=best["stats"],
         progress=Progress.from_json(progress),
+        calibration=directory.read_calibration(seeds=options.seeds),
     )
 
 

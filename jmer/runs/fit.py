@@ -35,16 +35,17 @@ def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
       UserError: the dataset is unfit, `workdir` holds a run whose result these settings would change, or an epoch made
         the loss or the parameters infinite or NaN. Such an epoch is not saved.
     """
-    run, seeds = RunDirectory(workdir), options.all_seeds
+    run, seeds, by_dev = RunDirectory(workdir), options.all_seeds, options.choose == "best"
 
     # ---- Data: every split end to end, and on its way to the devices.
-    _check_splits(dataset)
+    _check_splits(dataset, dev=by_dev)
+    has_dev = "dev" in dataset.manifest["splits"]
     inputs = inputs_of(dataset, modalities=options.modalities, sequences=options.sequences)
     placement = Placement(seeds=len(seeds), devices=options.devices)
     views = [store.view_split(i + 1) for i in range(dataset.manifest["views"])]
     (flat, dev_flat), streamed = load_flat(
         dataset,
-        (("train", *views), ("dev",)),
+        (("train", *views), ("dev",) if has_dev else ()),
         dims=inputs.dims,
         sequence_dims=inputs.sequence_dims,
         dtype=options.data_dtype,
@@ -102,6 +103,8 @@ def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
         )
 
     # ---- Loop.
+    if log and not progress.finished(epochs=options.epochs, patience=options.patience):
+        run.calibration.unlink(missing_ok=True)  # it is that of the epochs kept so far
     while not progress.finished(epochs=options.epochs, patience=options.patience):
         epoch, start = progress.epoch + 1, time.perf_counter()
         losses, updates, confusions = [], [], []
@@ -119,13 +122,15 @@ def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
                 state.params.get("graph_weight"),
             )
             losses, confusions, finite, graph_weight = placement.fetch(figures)  # the one transfer back
-        loss, confusion = np.average(losses, axis=0, weights=updates), np.sum(confusions, axis=0)
-        finite = finite & np.isfinite(loss) & (confusion.sum(axis=(1, 2)) == dev_labels)
+        loss = np.average(losses, axis=0, weights=updates)
+        finite, dev = finite & np.isfinite(loss), []
+        if has_dev:
+            confusion = np.sum(confusions, axis=0)
+            finite = finite & (confusion.sum(axis=(1, 2)) == dev_labels)
+            dev = [metrics.scores(each) for each in confusion]
         _check_finite(run, options, epoch=epoch, finite=finite)
-        dev = [metrics.scores(each) for each in confusion]
-        chosen, progress = progress.after_epoch(
-            np.array([scores["weighted_f1"] for scores in dev]), patience=options.patience
-        )
+        rank = np.array([scores["weighted_f1"] for scores in dev]) if by_dev else np.full(len(seeds), float(epoch))
+        chosen, progress = progress.after_epoch(rank, patience=options.patience)
         kept = steps.keep_params(put(chosen, placement.state), state.params, kept)
         if log:
             log.write(
@@ -136,7 +141,7 @@ def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
                     "graph_weight": np.full(len(seeds), options.graph_weight) if graph_weight is None else graph_weight,
                 },
                 dev=dev,
-                progress=progress,
+                best=np.max(progress.best_score, axis=1) if by_dev else None,
                 seconds=time.perf_counter() - start,
             )
         checkpoints.save(epoch, state=state, best={"params": kept, "stats": stats}, progress=progress.to_json())
@@ -166,17 +171,19 @@ def _check_finite(run: RunDirectory, options: TrainOptions, *, epoch: int, finit
     )
 
 
-def _check_splits(dataset: store.Dataset) -> None:
-    for split in ("train", "dev"):
+def _check_splits(dataset: store.Dataset, *, dev: bool) -> None:
+    """Checks that there is a train split, and where `dev` asks for it a dev split."""
+    for split in ("train", "dev") if dev else ("train",):
         if split not in dataset.manifest["splits"]:
             raise UserError(
-                f"{dataset.path} has no {split} split; training needs train, and dev to choose the epoch on"
+                f"{dataset.path} has no {split} split; training needs train, and dev to choose the epoch on (without "
+                "dev, keep the last epoch with --config.choose=last, or make folds with --config.cv)"
             )
 
 
 def _check_data(options: TrainOptions, dataset: store.Dataset, *, train: FlatSplit, dev: FlatSplit) -> None:
     """Checks that the data has what the options ask for; `train` and `dev` are flat splits, `train` without views."""
-    for split, flat in (("train", train), ("dev", dev)):
+    for split, flat in (("train", train), *([("dev", dev)] if options.choose == "best" else [])):
         if not (flat.label != UNLABELLED).any():
             raise UserError(f"{dataset.path}: no utterance of the {split} split has a label; training needs some")
     modalities: Sequence[str] = list(train.present)

@@ -19,11 +19,19 @@ class Modality:
     dim: D of its features.
     extractor: the description from which `jmer.features.registry.build` makes the extractor.
     fingerprint: identifies the extractor and its weights; features of equal fingerprints are interchangeable.
+    states: how many hidden states of an encoder the features hold, each D / states wide.
     """
 
     dim: int
     extractor: Mapping[str, Any]
     fingerprint: str
+    states: int = 1
+
+    @classmethod
+    def from_json(cls, described: Mapping[str, Any]) -> "Modality":
+        """Returns the modality that features.json of a run, or the manifest of a dataset, describes."""
+        names = ("dim", "extractor", "fingerprint")
+        return cls(**{name: described[name] for name in names}, states=described.get("states", 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +61,10 @@ class Inputs:
     @classmethod
     def from_json(cls, described: Mapping[str, Any]) -> "Inputs":
         """Returns the inputs that `to_json`, of this version of jmer or an earlier one, described."""
-        modalities = {
-            name: Modality(dim=each["dim"], extractor=each["extractor"], fingerprint=each["fingerprint"])
-            for name, each in described["modalities"].items()
-        }
         return cls(
             labels=tuple(described["labels"]),
             dataset_fingerprint=described["dataset_fingerprint"],
-            modalities=modalities,
+            modalities={name: Modality.from_json(each) for name, each in described["modalities"].items()},
             sequence_dims=described["sequence_dims"],
         )
 
@@ -97,6 +101,7 @@ def model_of(options: ModelOptions, inputs: Inputs) -> Model:
         dims=tuple(inputs.dims.items()),
         sequence_dims=tuple(inputs.sequence_dims.items()),
         labels=inputs.labels,
+        states=tuple((name, modality.states) for name, modality in inputs.modalities.items() if modality.states > 1),
     )
 
 
@@ -111,16 +116,10 @@ def inputs_of(dataset: store.Dataset, *, modalities: str, sequences: str) -> Inp
       UserError: the dataset lacks one of the modalities, or holds no modality at all.
     """
     asked = _modalities(dataset, names_in(modalities))
-    described = dataset.manifest["modalities"]
     return Inputs(
         labels=dataset.labels,
         dataset_fingerprint=dataset.fingerprint,
-        modalities={
-            m: Modality(
-                dim=dataset.dims[m], extractor=described[m]["extractor"], fingerprint=described[m]["fingerprint"]
-            )
-            for m in asked
-        },
+        modalities={m: Modality.from_json(dataset.manifest["modalities"][m]) for m in asked},
         sequence_dims={m: dim for m, dim in dataset.sequence_dims.items() if m in names_in(sequences)},
     )
 

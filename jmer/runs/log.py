@@ -9,7 +9,6 @@ from tensorboardX import SummaryWriter
 
 from jmer.base import files
 from jmer.runs.directory import RunDirectory
-from jmer.runs.progress import Progress
 from jmer.training import metrics
 
 
@@ -34,31 +33,30 @@ class Log:
         seeds: Sequence[int],
         figures: Mapping[str, np.ndarray],
         dev: Sequence[Mapping[str, Any]],
-        progress: Progress,
+        best: np.ndarray | None,
         seconds: float,
     ) -> None:
         """Writes one line a seed to metrics.jsonl, the same figures to TensorBoard, and one line to the screen.
 
         Args:
           figures: `[S]` by name, among them `train_loss`.
-          dev: the scores of each seed, of `metrics.scores`.
-          progress: after this epoch.
+          dev: the scores of each seed, of `metrics.scores`; empty where there is no dev split.
+          best: `[S]`, the best dev weighted F1 of each seed so far; None where it does not choose the epoch.
           seconds: how long the epoch took.
         """
         with self._file.open("a", encoding="utf-8") as file:
             for i, seed in enumerate(seeds):
-                each = {f"dev_{name}": dev[i][name] for name in metrics.SCORES}
+                each = {f"dev_{name}": dev[i][name] for name in metrics.SCORES} if dev else {}
                 each |= {name: float(values[i]) for name, values in figures.items()}
                 file.write(json.dumps({"epoch": epoch, "seed": seed, **each, "seconds": round(seconds, 3)}) + "\n")
                 for name, value in each.items():
                     self._board.add_scalar(f"seed_{seed}/{name}", value, epoch)
         self._board.flush()
-        weighted, macro = (np.mean([scores[name] for scores in dev]) for name in ("weighted_f1", "macro_f1"))
-        print(
-            f"epoch {epoch:3d}  loss {np.mean(figures['train_loss']):.4f}  dev weighted F1 {weighted:.4f}"
-            f"  macro-F1 {macro:.4f}  best {np.mean(np.max(progress.best_score, axis=1)):.4f}  {seconds:.2f} s",
-            flush=True,
-        )
+        shown = [f"epoch {epoch:3d}", f"loss {np.mean(figures['train_loss']):.4f}"]
+        for name, title in (("weighted_f1", "dev weighted F1"), ("macro_f1", "macro-F1")) if dev else ():
+            shown.append(f"{title} {np.mean([scores[name] for scores in dev]):.4f}")
+        shown += [] if best is None else [f"best {best.mean():.4f}"]
+        print("  ".join([*shown, f"{seconds:.2f} s"]), flush=True)
 
     def close(self) -> None:
         self._board.close()

@@ -17,8 +17,9 @@ from jmer.dataset.plan import evaluation_plan, round_up
 from jmer.features import engine, registry
 from jmer.features.extractor import Extractor
 from jmer.runs import directory
-from jmer.runs.directory import Run
+from jmer.runs.directory import Calibration, Run
 from jmer.training import steps
+from jmer.training.calibration import scaled
 
 _KEYS = ("id", "speaker", "text", "clip", "features")
 _log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class Predictor:
         if not vote:
             (member,) = members
             self._members = [replace(member, params=jax.tree.map(lambda x: x[:1], member.params))]
+        self._temperature = joint_calibration(members).of(vote=vote)[0]
         self._extractors: dict[str, Extractor] = {}
         self._inputs = {name: modality for m in members for name, modality in m.inputs.modalities.items()}
         self._sequences = {name for m in members for name in m.inputs.sequence_dims}
@@ -97,7 +99,7 @@ class Predictor:
         dims = {name: modality.dim for name, modality in self._inputs.items()}
         features = engine.extract_dialogue(readable, self._needed(readable), dims=dims)
         each = [predict_features(member, [features])[0] for member in self._members]
-        probs = np.concatenate([p for p, _ in each]).mean(axis=0)
+        probs = scaled(np.concatenate([p for p, _ in each]).mean(axis=0), self._temperature)
         # The gates of the members, by name: a modality that only some members read has the mean over those members.
         gates: dict[str, list[np.ndarray]] = {}
         for member, (_, g) in zip(self._members, each, strict=True):
@@ -160,6 +162,14 @@ def predict_features(run: Run, dialogues: Sequence[Features]) -> list[tuple[np.n
             result[:, index] = x
     ends = np.cumsum(lengths)
     return list(zip(*(np.split(result[:, : ends[-1]], ends[:-1], axis=1) for result in results), strict=True))
+
+
+def joint_calibration(members: Sequence[Run]) -> Calibration:
+    """Returns the calibration of one run, or of the vote of several: the geometric mean of their temperatures."""
+    if len(members) == 1:
+        return members[0].calibration
+    logarithms = [np.log(member.calibration.vote) for member in members]
+    return Calibration(seeds=(), vote=float(np.exp(np.mean(logarithms))))
 
 
 def check_members(members: Sequence[Run]) -> None:

@@ -16,7 +16,8 @@ class Progress:
     epoch: epochs that are done.
     improved_epoch: `[S]`, the epoch in which each seed last beat all of its earlier epochs.
     best_epoch: `[S, K]`, the epoch in each slot.
-    best_score: `[S, K]`, the dev weighted F1 of that epoch.
+    best_score: `[S, K]`, the score of that epoch: the dev weighted F1, or where the last epochs are kept, the number of
+      the epoch.
     """
 
     epoch: int
@@ -52,7 +53,7 @@ class Progress:
         """Whether all epochs are done, or no seed has improved for `patience` epochs."""
         return self.epoch >= epochs or self.epoch - max(self.improved_epoch) >= patience
 
-    def after_epoch(self, dev_f1: np.ndarray, *, patience: int) -> tuple[np.ndarray, "Progress"]:
+    def after_epoch(self, scores: np.ndarray, *, patience: int) -> tuple[np.ndarray, "Progress"]:
         """Returns the slots that the next epoch takes, `[S, K]` bool with at most one slot a seed, and the progress
         after it.
 
@@ -61,19 +62,19 @@ class Progress:
         keeps its slots, however long the other seeds go on.
 
         Args:
-          dev_f1: `[S]`, the dev weighted F1 of the epoch.
+          scores: `[S]`, of the epoch, as in `best_score`.
         """
         epoch, score, kept = self.epoch + 1, np.array(self.best_score), np.array(self.best_epoch)
         patient = epoch - np.array(self.improved_epoch) <= patience
-        improved = patient & (dev_f1 > score.max(axis=1))
+        improved = patient & (scores > score.max(axis=1))
         worst = np.array([np.lexsort(pair)[0] for pair in zip(kept, score, strict=True)])
-        better = patient & (dev_f1 >= score.min(axis=1))
+        better = patient & (scores >= score.min(axis=1))
         chosen = (np.arange(score.shape[1]) == worst[:, None]) & better[:, None]
         return chosen, Progress.from_json(
             {
                 "epoch": epoch,
                 "improved_epoch": np.where(improved, epoch, self.improved_epoch).tolist(),
                 "best_epoch": np.where(chosen, epoch, kept).tolist(),
-                "best_score": np.where(chosen, dev_f1[:, None], score).tolist(),
+                "best_score": np.where(chosen, scores[:, None], score).tolist(),
             }
         )

@@ -39,7 +39,8 @@ def write_scores(
       folder: for metrics.json, confusion_matrix.png and predictions.csv.
       probs: of each seed. The table of classes, the confusion matrix and the predictions are those of the first.
       title: of the picture.
-      about: further entries of metrics.json, among them `dataset`, `split`, `seeds` and `members`.
+      about: further entries of metrics.json, among them `dataset`, `split`, `seeds` and `members`; `ece`, a `spread` of
+        calibration errors, is printed where it is given.
     """
     true = np.array([row.label for row in rows])
     each = [metrics.classification_report(true, p.argmax(-1), len(labels)) for p in probs]
@@ -47,7 +48,7 @@ def write_scores(
         **about,
         "n": int((true != UNLABELLED).sum()),
         "labels": list(labels),
-        **{name: _spread([r[name] for r in each]) for name in metrics.SCORES},
+        **{name: spread([r[name] for r in each]) for name in metrics.SCORES},
         "per_class": {
             label: {k: v[c].item() for k, v in each[0]["per_class"].items()} for c, label in enumerate(labels)
         },
@@ -71,9 +72,11 @@ def report_table(result: Mapping[str, Any]) -> str:
     lines = [f"== {result['split']}: {result['n']} utterances of {result['dataset']}"]
     lines += [f"seeds {', '.join(map(str, seeds))}: mean and standard deviation"] if many else []
     lines += [f"vote of all seeds of {', '.join(members)}"] if members else []
-    for name in ("weighted_f1", "macro_f1", "accuracy", "weighted_precision", "weighted_recall"):
-        spread = f" +- {result[name]['std']:.4f}" if many else ""
-        lines.append(f"{name.replace('_', ' ').replace('f1', 'F1'):<20}{result[name]['mean']:.4f}{spread}")
+    for name in ("weighted_f1", "macro_f1", "accuracy", "weighted_precision", "weighted_recall", "ece"):
+        if name in result:
+            title = "calibration error" if name == "ece" else name.replace("_", " ").replace("f1", "F1")
+            deviation = f" +- {result[name]['std']:.4f}" if many else ""
+            lines.append(f"{title:<20}{result[name]['mean']:.4f}{deviation}")
     wide = max(10, *map(len, result["labels"])) + 2
     first = f" (seed {seeds[0]})" if many else ""
     lines += ["", f"{'class' + first:<{wide + len(first)}}{'precision':>10}{'recall':>10}{'F1':>10}{'support':>10}"]
@@ -107,7 +110,7 @@ def confusion_picture(confusion: np.ndarray, labels: Sequence[str], *, title: st
     return figure
 
 
-def _spread(values: Sequence[float]) -> dict[str, Any]:
+def spread(values: Sequence[float]) -> dict[str, Any]:
     """Returns mean and sample standard deviation over seeds; the deviation of one seed is 0."""
     std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     return {"mean": float(np.mean(values)), "std": std, "values": list(values)}

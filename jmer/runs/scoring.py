@@ -3,21 +3,83 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from jmer.base.errors import UserError
 from jmer.base.labels import check_label
 from jmer.base.types import UNLABELLED, Features
 from jmer.dataset import store
-from jmer.runs.directory import Run
-from jmer.runs.predictor import check_members, predict_features
-from jmer.runs.report import ScoredRow, write_scores
+from jmer.dataset.folds import fold_of
+from jmer.runs.directory import Calibration, Run
+from jmer.runs.predictor import check_members, joint_calibration, predict_features
+from jmer.runs.report import ScoredRow, spread, write_scores
+from jmer.training.calibration import cross_scaled, fit_temperature, scaled
+from jmer.training.metrics import expected_calibration_error
+from jmer.training.options import TrainOptions
+
+
+class Scored(NamedTuple):
+    """What runs say of a split: a row for each utterance, and the probabilities of each seed, or of the vote."""
+
+    rows: list[ScoredRow]
+    probs: Float[np.ndarray, "S N C"]
+
+    @property
+    def labels(self) -> Int[np.ndarray, " N"]:
+        return np.array([row.label for row in self.rows])
+
+    @property
+    def dialogue(self) -> Int[np.ndarray, " N"]:
+        """The number of each utterance's dialogue."""
+        numbers = {name: i for i, name in enumerate(dict.fromkeys(row.dialogue for row in self.rows))}
+        return np.array([numbers[row.dialogue] for row in self.rows])
+
+
+def predicted(members: Sequence[Run], dataset: store.Dataset, split: str, *, vote: bool) -> Scored:
+    """Returns what runs say of a split, before any temperature.
+
+    Raises:
+      UserError: the dataset has no such split or no label in it, its features or labels are not those that a run was
+        trained on, or the runs do not fit together.
+    """
+    check_members(members)
+    for member in members:
+        check_features(member, dataset)
+    dialogues = split_for(members[0], dataset, split)
+    if not any((d.labels != UNLABELLED).any() for d in dialogues):
+        raise UserError(f"{dataset.path}: no utterance of split '{split}' has a label, so there is nothing to score")
+    each_run = [predict_features(member, dialogues) for member in members]
+    probs = np.concatenate([np.concatenate([p for p, _ in pairs], axis=1) for pairs in each_run])
+    rows = [
+        ScoredRow(d.dialogue_id, utterance, speaker, text, int(label))
+        for d in dialogues
+        for utterance, speaker, text, label in zip(d.utterance_ids, d.speakers, d.texts, d.labels, strict=True)
+    ]
+    return Scored(rows, probs.mean(axis=0, keepdims=True) if vote else probs)
+
+
+def calibrate(run: Run, dataset: store.Dataset) -> Run:
+    """Fits the temperatures of a run on dev, where there are labels, and records them; returns the calibrated run."""
+    dev = dataset.split("dev") if "dev" in dataset.manifest["splits"] else ()
+    if not any((d.labels != UNLABELLED).any() for d in dev):
+        return run
+    found = predicted([run], dataset, "dev", vote=False)
+    calibration = Calibration(
+        seeds=tuple(fit_temperature(p, found.labels) for p in found.probs),
+        vote=fit_temperature(found.probs.mean(axis=0), found.labels),
+    )
+    run.directory.write_calibration(calibration)
+    return replace(run, calibration=calibration)
 
 
 def score(members: Sequence[Run], dataset: store.Dataset, split: str, *, vote: bool) -> dict[str, Any]:
     """Scores runs on a split, writes the files, prints the report, and returns the content of `metrics.json`.
+
+    The temperatures were fitted on dev. There, the calibration error is that of each half of the dialogues with the
+    temperature that fits the other half.
 
     Args:
       members: the runs; more than one only where they vote. The files go into the directory of the first.
@@ -25,31 +87,20 @@ def score(members: Sequence[Run], dataset: store.Dataset, split: str, *, vote: b
         has a score; the table of classes, the confusion matrix and the predictions are those of the first seed.
 
     Raises:
-      UserError: the dataset has no such split or no label in it, its features or labels are not those that a run was
-        trained on, or the runs do not fit together.
+      UserError: as `predicted` does.
     """
     if len(members) > 1 and not vote:
         raise ValueError("several runs can only be scored by a vote")
-    check_members(members)
-    for member in members:
-        check_features(member, dataset)
-    run = members[0]
-    dialogues = split_for(run, dataset, split)
-    labels = np.concatenate([d.labels for d in dialogues])
-    if not (labels != UNLABELLED).any():
-        raise UserError(f"{dataset.path}: no utterance of split '{split}' has a label, so there is nothing to score")
-    each_run = [predict_features(member, dialogues) for member in members]
-    probs = np.concatenate([np.concatenate([p for p, _ in pairs], axis=1) for pairs in each_run])  # [S, N, C]
-    if vote:
-        probs = probs.mean(axis=0, keepdims=True)
-    rows = [
-        ScoredRow(d.dialogue_id, utterance, speaker, text, int(label))
-        for d in dialogues
-        for utterance, speaker, text, label in zip(d.utterance_ids, d.speakers, d.texts, d.labels, strict=True)
-    ]
+    run, found = members[0], predicted(members, dataset, split, vote=vote)
+    temperatures = joint_calibration(members).of(vote=vote)
+    probs = np.stack([scaled(p, t) for p, t in zip(found.probs, temperatures, strict=True)])
+    apart = probs
+    if split == "dev":
+        halves = found.dialogue % 2
+        apart = np.stack([cross_scaled(p, found.labels, halves) for p in found.probs])
     return write_scores(
         run.directory.evaluation(split, vote=vote),
-        rows,
+        found.rows,
         probs,
         labels=run.inputs.labels,
         title=f"{split}, {'all seeds' if vote else f'seed {run.options.seed}'}",
@@ -60,8 +111,21 @@ def score(members: Sequence[Run], dataset: store.Dataset, split: str, *, vote: b
             "checkpoint": str(run.directory.checkpoints / str(run.progress.epoch)),
             "best_epoch": run.progress.best_epoch,
             "members": [str(m.directory.path) for m in members] if vote else [],  # the runs whose seeds voted
+            **calibration_errors(found, apart, temperatures),
         },
     )
+
+
+def calibration_errors(
+    found: Scored, apart: Float[np.ndarray, "S N C"], temperatures: Sequence[float]
+) -> dict[str, Any]:
+    """Returns the entries of metrics.json on calibration.
+
+    Args:
+      apart: the probabilities scaled by temperatures that were fitted on other utterances.
+    """
+    errors = [[expected_calibration_error(found.labels, p) for p in each] for each in (found.probs, apart)]
+    return {"temperature": list(temperatures), "ece_unscaled": spread(errors[0]), "ece": spread(errors[1])}
 
 
 def score_run(run: Run, dataset: store.Dataset, split: str) -> None:
@@ -71,8 +135,21 @@ def score_run(run: Run, dataset: store.Dataset, split: str) -> None:
         score([run], dataset, split, vote=True)
 
 
+def folded(dataset: store.Dataset, options: TrainOptions) -> store.Dataset:
+    """Returns the dataset with the splits of the fold that the options name; the dataset itself where they name none.
+
+    Raises:
+      UserError: the dataset cannot be divided so.
+    """
+    if options.cv == "none":
+        return dataset
+    return fold_of(dataset, options.fold, by=options.cv, count=options.folds, dev=options.choose == "best")
+
+
 def dataset_of(run: Run, moved: Path | None) -> store.Dataset:
     """Opens the dataset that a run was trained on, or the one at `moved`.
+
+    The dataset that a fold was trained on has the splits of that fold.
 
     Raises:
       UserError: there is no dataset, or it is damaged.
@@ -83,7 +160,8 @@ def dataset_of(run: Run, moved: Path | None) -> store.Dataset:
             f"{run.directory.path} was trained on {path}, which is not there any more; name its new place with "
             "--dataset=DIR"
         )
-    return store.load(path)
+    dataset = store.load(path)
+    return folded(dataset, run.options) if dataset.fingerprint == run.inputs.dataset_fingerprint else dataset
 
 
 def check_features(run: Run, dataset: store.Dataset) -> None:

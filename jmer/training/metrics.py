@@ -7,7 +7,7 @@ A class without any true or predicted utterance scores 0 and counts in the macro
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from jmer.base.types import UNLABELLED
 
@@ -52,6 +52,25 @@ def classification_report(labels: Any, preds: Any, num_classes: int) -> dict[str
     """Returns `scores` of the pairs, and their `confusion_matrix`."""
     confusion = confusion_matrix(labels, preds, num_classes)
     return scores(confusion) | {"confusion_matrix": confusion}
+
+
+def expected_calibration_error(labels: Any, probs: Float[np.ndarray, "N C"], *, bins: int = 15) -> float:
+    """Returns the expected calibration error of the likeliest class; Guo et al. 2017, equation 3.
+
+    It is the mean difference between how often the likeliest class is right and the probability that it is given, over
+    bins of equal width, each weighing as many utterances as it has. It is 0 where no utterance is labelled.
+
+    Args:
+      labels: `[N]` integers; unlabelled utterances are left out.
+    """
+    labels = np.asarray(labels)
+    known = labels != UNLABELLED
+    labels, probs = labels[known], probs[known]
+    sure, right = probs.max(axis=1), probs.argmax(axis=1) == labels
+    # A bin holds its upper end, as in the paper.
+    place = np.clip(np.ceil(sure.astype(np.float64) * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(place, weights=right - sure, minlength=bins)
+    return float(np.abs(gaps).sum() / max(len(labels), 1))
 
 
 def _ratio(a: Any, b: Any) -> np.ndarray:

@@ -12,7 +12,7 @@ from jmer.base.types import UNLABELLED, Batch
 from jmer.nn.model import Output
 from jmer.training.losses import classification_loss, consistency_loss, contrastive_loss
 from jmer.training.options import ObjectiveOptions
-from jmer.training.sampling import class_weights
+from jmer.training.sampling import class_weights, loss_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,7 @@ class Objective:
     @functools.cached_property
     def class_weights(self) -> tuple[float, ...] | None:
         """The weight of each class; None where classes are not weighted."""
-        scheme = self.options.class_weights
-        return None if scheme == "none" else tuple(class_weights(np.array(self.counts), scheme=scheme).tolist())
+        return loss_weights(np.array(self.counts), scheme=self.options.class_weights)
 
     @functools.cached_property
     def log_prior(self) -> tuple[float, ...] | None:

@@ -16,7 +16,7 @@ _LARGE = 2**15  # entries of a parameter that is worth a program of its own
 def make_optimizer(options: OptimizerOptions, *, steps_per_epoch: int) -> optax.GradientTransformation:
     """Returns AdamW (Loshchilov & Hutter 2019) with warm-up and cosine decay to zero at the last of all epochs.
 
-    Weight decay acts on weight matrices; biases, scales and single numbers are left alone.
+    Weight decay and the penalty act on weight matrices; biases, scales and single numbers are left alone.
     """
     total_steps = options.epochs * steps_per_epoch
     schedule = optax.warmup_cosine_decay_schedule(
@@ -29,8 +29,11 @@ def make_optimizer(options: OptimizerOptions, *, steps_per_epoch: int) -> optax.
     def decayed(groups: Tree) -> Tree:
         return {name: name.startswith("matrices") for name in groups}
 
+    parts = [optax.clip_by_global_norm(options.clip_norm)]
+    if options.l2:
+        parts.append(optax.add_decayed_weights(options.l2, mask=decayed))
     adamw = optax.adamw(schedule, weight_decay=options.weight_decay, mask=decayed)
-    return _joined(optax.chain(optax.clip_by_global_norm(options.clip_norm), adamw))
+    return _joined(optax.chain(*parts, adamw))
 
 
 def _joined(inner: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -27,6 +27,29 @@ class DataOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FoldOptions:
+    """Cross-validation, for corpora that are too small for one split."""
+
+    cv: str = option("none", "Cross-validation on all labelled dialogues, whatever their splits: each speaker, or each "
+                     "dialogue, is tested in one fold and trained on in the others.",
+                     choices=("none", "speaker", "dialogue"))  # fmt: skip
+    folds: int = option(6, "Folds of the cross-validation.", at_least=2)
+    fold: int = option(-1, "The one fold to train, from 0, such as on one of several machines; -1 for all.",
+                       at_least=-1)  # fmt: skip
+
+    def check(self) -> None:
+        """Checks the options together.
+
+        Raises:
+          UserError: the fold is not one of the folds.
+        """
+        if self.cv == "none" and self.fold >= 0:
+            raise UserError(f"config.fold is {self.fold}, but config.cv is none; set config.cv, or leave the fold out")
+        if self.fold >= self.folds:
+            raise UserError(f"config.fold is {self.fold}; expected a number below config.folds ({self.folds})")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SamplerOptions:
     """Sampling of dialogues."""
 
@@ -35,13 +58,19 @@ class SamplerOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossOptions:
-    """Classification loss and class imbalance."""
+class ClassLossOptions:
+    """Cross-entropy."""
 
     class_weights: str = option("none", "Weights of the classes: by count, its root, or the effective number.",
                                 choices=CLASS_WEIGHTS)  # fmt: skip
-    focal_gamma: float = option(0.0, "Focal loss; 2.0 is usual. Its alpha is class_weights.", at_least=0)
     label_smoothing: float = option(0.0, "Share of the target that is spread over all classes.", at_least=0, below=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossOptions(ClassLossOptions):
+    """Classification loss and class imbalance."""
+
+    focal_gamma: float = option(0.0, "Focal loss; 2.0 is usual. Its alpha is class_weights.", at_least=0)
     logit_adjustment: float = option(0.0, "Tau of logit adjustment; 1.0 aims at balanced accuracy.", at_least=0)
 
 
@@ -64,27 +93,32 @@ class ObjectiveOptions(LossOptions, AuxiliaryOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerOptions:
-    """Optimiser and length of training."""
+class UpdateOptions:
+    """Updates of the parameters."""
 
-    epochs: int = option(60, "Epochs at the most, over which the learning rate decays.", at_least=1)
-    lr: float = option(1e-3, "Peak learning rate, after warm-up; cosine decay to zero at the last epoch.", above=0)
     warmup: float = option(0.1, "Share of all steps that warm up.", at_least=0, below=1)
     weight_decay: float = option(1e-2, "Decay of weight matrices.", at_least=0)
     clip_norm: float = option(1.0, "Global norm to which gradients are cut.", above=0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SelectionOptions:
-    """Seeds, and the epochs that are kept of each."""
+class OptimizerOptions(UpdateOptions):
+    """Optimiser and length of training."""
+
+    epochs: int = option(60, "Epochs at the most, over which the learning rate decays.", at_least=1)
+    lr: float = option(1e-3, "Peak learning rate, after warm-up; cosine decay to zero at the last epoch.", above=0)
+    l2: float = option(0.0, "Penalty on half the squares of weight matrices, as a logistic regression has; it is part "
+                       "of the gradient, where weight_decay is not.", at_least=0)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedOptions:
+    """Seeds, and how the epochs that are kept of each are chosen."""
 
     seed: int = option(0, "The first seed.", at_least=0)
-    seeds: int = option(1, "Seeds that are trained in one program; scores become mean and deviation.", at_least=1)
-    patience: int = option(10, "Epochs without a better dev weighted F1 after which a seed is done.", at_least=1)
-    keep_epochs: int = option(1, "Best epochs that are kept of each seed.", at_least=1)
-    merge_epochs: str = option("vote", "Kept epochs are merged by the mean of their probabilities or of their weights.",
-                               choices=("vote", "average"), neutral=True)  # fmt: skip
-    vote: bool = option(False, "Evaluation and prediction also take the mean over all seeds.", neutral=True)
+    seeds: int = option(1, "Seeds that are trained; scores become mean and deviation.", at_least=1)
+    choose: str = option("best", "Epochs that are kept of each seed: the best on dev by weighted F1, or the last ones, "
+                         "which needs no dev split.", choices=("best", "last"))  # fmt: skip
 
     @property
     def all_seeds(self) -> tuple[int, ...]:
@@ -93,7 +127,20 @@ class SelectionOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(DataOptions, ModelOptions, ObjectiveOptions, SamplerOptions, OptimizerOptions, SelectionOptions):
+class SelectionOptions(SeedOptions):
+    """The epochs that are kept of each seed."""
+
+    patience: int = option(10, "Epochs without a better dev weighted F1 after which a seed is done.", at_least=1)
+    keep_epochs: int = option(1, "Epochs that are kept of each seed.", at_least=1)
+    merge_epochs: str = option("vote", "Kept epochs are merged by the mean of their probabilities or of their weights.",
+                               choices=("vote", "average"), neutral=True)  # fmt: skip
+    vote: bool = option(False, "Evaluation and prediction also take the mean over all seeds.", neutral=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(
+    DataOptions, FoldOptions, ModelOptions, ObjectiveOptions, SamplerOptions, OptimizerOptions, SelectionOptions
+):
     """All options of a training run."""
 
     def check(self) -> None:
@@ -102,7 +149,8 @@ class TrainOptions(DataOptions, ModelOptions, ObjectiveOptions, SamplerOptions, 
         Raises:
           UserError: two of them ask for what cannot go together.
         """
-        super().check()
+        FoldOptions.check(self)
+        ModelOptions.check(self)
         for name in ("patience", "epochs"):  # so that each seed comes to so many epochs
             if self.keep_epochs > getattr(self, name):
                 raise UserError(

@@ -41,6 +41,11 @@ def class_weights(counts: Int[np.ndarray, " C"], *, scheme: str, beta: float = 0
     return weights * counts.sum() / (weights * counts).sum()
 
 
+def loss_weights(counts: Int[np.ndarray, " C"], *, scheme: str) -> tuple[float, ...] | None:
+    """Returns `class_weights` as a loss takes them; None where every class weighs 1."""
+    return None if scheme == "none" else tuple(class_weights(counts, scheme=scheme).tolist())
+
+
 def dialogue_weights(counts: Int[np.ndarray, "K C"], *, scheme: str) -> Float[np.ndarray, " K"]:
     """Returns how often to draw each of K dialogues relative to the others: the mean class weight of its utterances.
 

@@ -9,7 +9,7 @@ README.md                                           the card
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,9 @@ from safetensors.numpy import save_file
 import jmer
 from jmer.encoders import adapters, published
 from jmer.encoders.adapters import Adapters
-from jmer.encoders.opened import Note
-from jmer.encoders.passages import ContextOptions
-from jmer.encoders.text import TextEncoder
+from jmer.encoders.encoder import Encoder
 from jmer.tuning.classifier import ENCODER
+from jmer.tuning.material import Material
 from jmer.tuning.options import TuneOptions
 
 HEAD = "head.safetensors"
@@ -30,28 +29,29 @@ HEAD = "head.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What the card of a fine-tuned encoder says of its training."""
+    """What the card of a fine-tuned encoder says of its training.
+
+    dev_weighted_f1: which chose the epoch and the seed; None where the last epoch was kept.
+    """
 
     corpus: str
     seed: int
-    dev_weighted_f1: float
+    dev_weighted_f1: float | None
 
 
 def write(
-    folder: Path, variables: Any, *, encoder: TextEncoder, labels: Sequence[str], options: TuneOptions, card: Card
+    folder: Path, variables: Any, *, material: Material, labels: Sequence[str], options: TuneOptions, card: Card
 ) -> None:
     """Writes a fine-tuned encoder in place of what `folder` holds.
 
     Args:
       variables: of the classifier.
-      encoder: the encoder that fine-tuning began with.
+      material: the encoder that fine-tuning began with, and how it reads.
     """
     if folder.is_dir():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
-    params = variables["params"]
-    context = ContextOptions(**{name: getattr(options, name) for name in ContextOptions.__dataclass_fields__})
-    base = ""
+    params, encoder, base = variables["params"], material.encoder, ""
     if options.rank:
         factors = _factors(variables["adapters"][ENCODER])
         given = encoder.opened.given
@@ -64,15 +64,17 @@ def write(
             if file.suffix in (".json", ".txt", ".model") and not file.name.endswith(".index.json"):
                 shutil.copy(file, folder / file.name)
         published.save(folder / "model.safetensors", params[ENCODER], like=encoder.opened.folder)
-    heads = {
-        f"{name}.{leaf}": np.ascontiguousarray(x, np.float32)
-        for name, head in params.items()
-        if name != ENCODER
-        for leaf, x in head.items()
-    }
-    save_file(heads, folder / HEAD)
-    Note(labels=tuple(labels), context=context, base_sha256=base).write(folder)
-    (folder / "README.md").write_text(_card(encoder, labels, options, card), encoding="utf-8")
+    heads = {name: _on_raw_vectors(head, variables["stats"]) for name, head in params.items() if name != ENCODER}
+    save_file({f"{name}.{leaf}": x for name, head in heads.items() for leaf, x in head.items()}, folder / HEAD)
+    replace(material.note(labels), base_sha256=base).write(folder)
+    (folder / "README.md").write_text(_card(material, labels, options, card), encoding="utf-8")
+
+
+def _on_raw_vectors(head: Any, stats: Any) -> dict[str, np.ndarray]:
+    """Returns a head for vectors as they are pooled, given one for standardised vectors."""
+    kernel = np.asarray(stats["scale"])[:, None] * np.asarray(head["kernel"])
+    bias = np.asarray(head["bias"]) - np.asarray(stats["mean"]) @ kernel
+    return {"kernel": np.ascontiguousarray(kernel, np.float32), "bias": np.ascontiguousarray(bias, np.float32)}
 
 
 def _factors(tree: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -85,25 +87,35 @@ def _factors(tree: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
 
 
-def _card(encoder: TextEncoder, labels: Sequence[str], options: TuneOptions, card: Card) -> str:
+def _card(material: Material, labels: Sequence[str], options: TuneOptions, card: Card) -> str:
     """Returns the card, in Markdown."""
-    how = f"adapters of rank {options.rank}" if options.rank else "all weights"
-    reads = {-1: "the whole dialogue", 0: "its own utterance alone"}.get(
-        options.context, f"{options.context} turns around its utterance"
-    )
+    encoder: Encoder = material.encoder
+    rows = {
+        "base": encoder.opened.given,
+        "trained": f"{f'adapters of rank {options.rank}' if options.rank else 'all weights'}, on the train split of "
+        f"{card.corpus}, seed {card.seed}",
+        "classes": ", ".join(labels),
+        "hidden state of the head": f"{material.layer} of {encoder.layers}",
+    }
+    if material.modality == "text":
+        reads = {-1: "the whole dialogue", 0: "its own utterance alone"}.get(
+            options.context, f"{options.context} turns around its utterance"
+        )
+        rows["a token reads"] = reads + (", no later turns" if options.causal else "")
+        rows["a turn begins with"] = options.speakers
+    if card.dev_weighted_f1 is not None:
+        rows["weighted F1 on dev, which chose the epoch and the seed"] = f"{card.dev_weighted_f1:.4f}"
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    extract = f"--config extract/hf --config.source={options.source} --config.{material.modality}.model=THIS_DIRECTORY"
+    pooled = "an utterance's tokens" if material.modality == "text" else "the frames of a sound"
     return f"""# {Path(encoder.opened.given).name}, fine-tuned by jmer {jmer.__version__}
 
 | | |
 |---|---|
-| base | {encoder.opened.given} |
-| trained | {how}, on the train split of {card.corpus}, seed {card.seed} |
-| classes | {", ".join(labels)} |
-| a token reads | {reads}{", no later turns" if options.causal else ""} |
-| a turn begins with | {options.speakers} |
-| weighted F1 on dev, which chose the epoch and the seed | {card.dev_weighted_f1:.4f} |
+{table}
 
-The licences of the base and of the corpus hold for these weights as well. `{HEAD}` maps the mean of the last hidden
-state over an utterance's tokens to the logits of the classes.
+The licences of the base and of the corpus hold for these weights as well. `{HEAD}` maps the mean of the hidden state
+over {pooled} to the logits of the classes.
 
-    python -m jmer.extract --config extract/hf --config.source={options.source} --config.text.model=THIS_DIRECTORY
+    python -m jmer.extract {extract}
 """

@@ -3,162 +3,183 @@
 runs/x/                what `RunDirectory` describes: config.json, features.json, environment.json, eval/
 runs/x/seeds/N/        metrics.jsonl, tensorboard/ and checkpoints/ of the seed N
 runs/x/model/          the best seed, as `jmer.extract` reads it
+runs/x/folds/N/        of a cross-validation: all this for the fold N, beside the scores of all folds in runs/x/eval/cv/
 """
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from jmer.base import cli
 from jmer.base.errors import UserError
 from jmer.base.types import UNLABELLED, Corpus
 from jmer.dataset.build import load_source
-from jmer.encoders.bert import Bert
-from jmer.encoders.text import TextEncoder
+from jmer.dataset.folds import fold_of_corpus
 from jmer.runs.directory import RunDirectory
 from jmer.runs.log import Log
 from jmer.runs.progress import Progress
 from jmer.runs.report import ScoredRow, write_scores
-from jmer.training import metrics, sampling
+from jmer.training import metrics
 from jmer.training.checkpoint import Checkpoints, latest_epoch, remove_cut_off
+from jmer.training.sampling import loss_weights
 from jmer.tuning import export, steps
-from jmer.tuning.classifier import ENCODER, Classifier
+from jmer.tuning.classifier import ENCODER
 from jmer.tuning.inputs import TuneInputs, fingerprint
+from jmer.tuning.material import Material, material
 from jmer.tuning.options import TuneOptions
-from jmer.tuning.rows import Shape, TokenSplit, batches, shape_of, token_split
+from jmer.tuning.probe import probe
 from jmer.tuning.steps import Flat
 
 MODEL = "model"  # the folder of the run that `jmer.extract` reads
+
+
+class Told(NamedTuple):
+    """What the seeds say of a split: a row for each utterance, and the logits."""
+
+    rows: list[ScoredRow]
+    logits: Float[np.ndarray, "S N C"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """All that the seeds of a run share.
 
-    splits: the passages of each split that the source has.
+    material: the encoder, and the batches that it reads.
     published: the variables of the encoder, its adapters merged in.
     weights: of the classes in the loss; None where every class weighs 1.
     """
 
     options: TuneOptions
     corpus: Corpus
-    encoder: TextEncoder
-    model: Classifier
-    splits: Mapping[str, TokenSplit]
-    shape: Shape
+    material: Material
     published: Any
     weights: tuple[float, ...] | None
 
     @functools.cached_property
+    def begun(self) -> Any:
+        """The variables that do not depend on the seed: encoder, statistics of its vectors, and the head of a probe."""
+        blank = next(self.material.batches("train"))
+        fresh: Any = jax.jit(self.material.model.init)(jax.random.key(0), blank)
+        begun = {"params": {ENCODER: self.published["params"]}, "stats": fresh["stats"]}
+        if self.options.head == "probe":
+            whole = fresh | begun | {"params": fresh["params"] | begun["params"]}
+            vectors, _ = _encoded(self, "train", *steps.parted(whole, self.options))
+            labels = self.material.splits["train"].label[:-1]
+            stats, head = probe(vectors, labels, classes=len(self.corpus.labels))
+            begun = {"params": begun["params"] | {"head": head}, "stats": stats}
+        return begun
+
+    @functools.cached_property
     def frozen(self) -> Flat:
-        """The parameters that no seed trains. All of them are published ones."""
-        return steps.parted({"params": {ENCODER: self.published["params"]}}, self.options)[1]
+        """The variables that no seed trains."""
+        return steps.parted(self.begun, self.options)[1]
 
 
 def fit(options: TuneOptions, workdir: Path) -> None:
     """Fine-tunes into `workdir` until every seed is done, exports the best seed, and scores all on dev and test.
 
+    A cross-validation does so for every fold, and scores the test splits of all folds together.
+
     Raises:
       UserError: the source or the encoder cannot be used, `workdir` holds another run, or training diverged.
     """
+    corpus = load_source(options)
+    if options.cv == "none":
+        _fit(options, corpus, workdir)
+        return
+    dev = options.choose == "best"
+    chosen = range(options.folds) if options.fold < 0 else (options.fold,)
+    each = []
+    for number in chosen:
+        print(f"== fold {number + 1} of {options.folds}")
+        fold = fold_of_corpus(corpus, number, by=options.cv, count=options.folds, dev=dev)
+        told = _fit(replace(options, fold=number), fold, RunDirectory(workdir).fold(number).path)
+        each.append(told["test"])
+    if options.fold < 0:
+        pooled = Told([row for told in each for row in told.rows], np.concatenate([t.logits for t in each], axis=1))
+        _score(options, corpus, RunDirectory(workdir).evaluation("cv", vote=False), pooled)
+
+
+def _fit(options: TuneOptions, corpus: Corpus, workdir: Path) -> dict[str, Told]:
+    """Fine-tunes on one set of splits; returns what the seeds say of dev and test."""
     run = RunDirectory(workdir, options_class=TuneOptions, inputs_class=TuneInputs)
-    task = _task(options)
+    task = _task(options, corpus)
     inputs = TuneInputs(
-        labels=task.corpus.labels,
-        dataset_fingerprint=fingerprint(task.corpus),
-        model_sha256=task.encoder.sha256,
+        labels=corpus.labels,
+        dataset_fingerprint=fingerprint(corpus, clips=task.material.modality == "audio"),
+        model_sha256=task.material.encoder.sha256,
     )
     run.claim(options, inputs, about={})
-    seeds = range(options.seed, options.seed + options.seeds)
-    best = [_fit_seed(task, seed, workdir / "seeds" / str(seed)) for seed in seeds]
+    best = [_fit_seed(task, seed, workdir / "seeds" / str(seed)) for seed in options.all_seeds]
     number = int(np.argmax([score for _, score in best]))
     export.write(
         workdir / MODEL,
         steps.joined(jax.device_get(best[number][0]), task.frozen),
-        encoder=task.encoder,
-        labels=task.corpus.labels,
+        material=task.material,
+        labels=corpus.labels,
         options=options,
-        card=export.Card(corpus=task.corpus.name, seed=seeds[number], dev_weighted_f1=best[number][1]),
+        card=export.Card(
+            corpus=corpus.name,
+            seed=options.all_seeds[number],
+            dev_weighted_f1=best[number][1] if options.choose == "best" else None,
+        ),
     )
-    print(f"seed {seeds[number]}, the best on dev, is exported to {workdir / MODEL}")
+    print(f"seed {options.all_seeds[number]} is exported to {workdir / MODEL}")
+    said = {}
     for split in ("dev", "test"):
-        if split in task.splits and (task.splits[split].label != UNLABELLED).any():
-            _score(task, run, split, [trained for trained, _ in best])
+        if split in task.material.splits and (task.material.splits[split].label != UNLABELLED).any():
+            said[split] = _told(task, split, [trained for trained, _ in best])
+            _score(options, corpus, run.evaluation(split, vote=False), said[split])
+    return said
 
 
-def _task(options: TuneOptions) -> Task:
-    """Reads the corpus and the encoder; `fit` says what is raised."""
-    corpus = load_source(options)
-    for split in ("train", "dev"):
+def _task(options: TuneOptions, corpus: Corpus) -> Task:
+    """Reads the encoder and what it reads of the corpus; `fit` says what is raised."""
+    needed = ("train", "dev") if options.choose == "best" else ("train",)
+    for split in needed:
         if not any(u.label for d in corpus.splits.get(split, ()) for u in d.utterances):
             raise UserError(
                 f"{corpus.name} has no labelled utterance in a {split} split; fine-tuning needs train, and dev to "
-                "choose the epoch on"
+                "choose the epoch on (without dev, keep the last epoch with --config.choose=last)"
             )
-    encoder = TextEncoder(options.model)
-    if options.rank and encoder.opened.adapters is not None:
-        raise UserError(
-            f"config.model: {options.model} holds adapters, and new ones beside them could not be read again; give "
-            f"their base ({encoder.opened.folder}), or train all weights with config.rank=0"
-        )
-    splits = {
-        name: token_split(dialogues, labels=corpus.labels, options=options, tokenizer=encoder.tokenizer)
-        for name, dialogues in corpus.splits.items()
-    }
-    train = splits["train"]
+    made = material(options, corpus)
+    train = made.splits["train"]
     if options.sentiment and not (train.sentiment != UNLABELLED).any():
         raise UserError(
             "config.sentiment asks for a sentiment head, but no utterance of the train split has a sentiment; leave it "
             "out"
         )
-    model = Classifier(
-        encoder=Bert(config=encoder.config, running=options.running),
-        classes=len(corpus.labels),
-        sentiment=bool(options.sentiment),
-        rate=options.dropout,
-        reach=None if options.context < 0 else options.context,
-        causal=options.causal,
-    )
     counts = np.bincount(train.label[train.label != UNLABELLED], minlength=len(corpus.labels))
-    weighted = options.class_weights != "none"
     return Task(
         options=options,
         corpus=corpus,
-        encoder=encoder,
-        model=model,
-        splits=splits,
-        shape=shape_of(
-            splits.values(), width=min(options.max_tokens, encoder.tokenizer.limit), batch_tokens=options.batch_tokens
-        ),
-        published=encoder.params(encoder.layers),
-        weights=tuple(sampling.class_weights(counts, scheme=options.class_weights).tolist()) if weighted else None,
+        material=made,
+        published=made.encoder.params(made.layer),
+        weights=loss_weights(counts, scheme=options.class_weights),
     )
 
 
 def _variables(task: Task, seed: int) -> Any:
-    """Returns the variables before the first update: the published encoder, fresh heads and fresh adapters."""
-    blank = next(batches(task.splits["dev"], task.shape))
-    fresh: Any = jax.jit(task.model.init)(jax.random.key(seed), blank)
-    return fresh | {"params": fresh["params"] | {ENCODER: task.published["params"]}}
+    """Returns the variables before the first update: those that all seeds share, and fresh heads and adapters."""
+    fresh: Any = jax.jit(task.material.model.init)(jax.random.key(seed), next(task.material.batches("train")))
+    return fresh | task.begun | {"params": fresh["params"] | task.begun["params"]}
 
 
 def _fit_seed(task: Task, seed: int, folder: Path) -> tuple[Flat, float]:
-    """Trains one seed, and returns its parameters after the best epoch on dev, and that epoch's weighted F1."""
+    """Trains one seed, and returns its kept parameters, and the dev weighted F1 by which they were chosen."""
     options, run = task.options, RunDirectory(folder)
     trained, _ = steps.parted(_variables(task, seed), options)
-    plan = [
-        list(batches(task.splits["train"], task.shape, rng=np.random.default_rng((seed, epoch))))
-        for epoch in range(options.epochs)
-    ]
-    optimizer = steps.make_optimizer(options, trained, layers=task.encoder.layers, steps=sum(map(len, plan)))
-    step = steps.make_step(task.model, optimizer, options, class_weights=task.weights)
+    updates = sum(1 for _ in task.material.batches("train", rng=np.random.default_rng((seed, 0))))
+    optimizer = steps.make_optimizer(options, trained, layers=task.material.layer, steps=updates * options.epochs)
+    step = steps.make_step(task.material.model, optimizer, options, class_weights=task.weights)
     state, progress = steps.init_state(trained, optimizer, options), Progress.start(seeds=1, keep=1)
     best = jax.tree.map(jnp.copy, state.trained)
 
@@ -171,62 +192,81 @@ def _fit_seed(task: Task, seed: int, folder: Path) -> tuple[Flat, float]:
     log = Log(run, after=progress.epoch)
     size = sum(x.size for x in trained.values())
     print(
-        f"seed {seed}: {size:,} trained parameters, {sum(map(len, plan))} updates"
+        f"seed {seed}: {size:,} trained parameters, about {updates} updates an epoch"
         + (f", going on after epoch {last}" if last else "")
     )
     while progress.epoch < options.epochs:
         epoch, start = progress.epoch + 1, time.perf_counter()
         losses = []
-        for batch in cli.progress_bar(
-            plan[epoch - 1], total=len(plan[epoch - 1]), desc=f"epoch {epoch}/{options.epochs}", unit=" updates"
-        ):
+        batches = task.material.batches("train", rng=np.random.default_rng((seed, epoch - 1)))
+        for batch in cli.progress_bar(batches, total=updates, desc=f"epoch {epoch}/{options.epochs}", unit=" updates"):
             state, loss = step(state, task.frozen, batch, jnp.int32(seed))
             losses.append(loss)
         if options.average == "epochs":
             state = steps.average_epoch(state)
         scored = steps.scored(state, options)
-        logits = _logits(task, "dev", scored)
-        loss = np.mean(jax.device_get(losses))
-        if not np.isfinite(loss) or not np.isfinite(logits).all():
+        loss, dev = np.mean(jax.device_get(losses)), []
+        finite = np.isfinite(loss)
+        if "dev" in task.material.splits:
+            _, logits = _encoded(task, "dev", scored, task.frozen)
+            finite &= np.isfinite(logits).all()
+            labels = task.material.splits["dev"].label[:-1]
+            dev = [metrics.classification_report(labels, logits.argmax(-1), logits.shape[-1])]
+        if not finite:
             raise UserError(
                 f"{folder}: training diverged in epoch {epoch}: the loss or the dev logits are infinite or NaN; give a "
                 f"lower --config.lr (now {options.lr:g}) and another --workdir"
             )
-        dev = metrics.classification_report(task.splits["dev"].label[:-1], logits.argmax(-1), logits.shape[-1])
-        chosen, progress = progress.after_epoch(np.array([dev["weighted_f1"]]), patience=options.epochs)
+        by_dev = options.choose == "best"
+        rank = np.array([dev[0]["weighted_f1"] if by_dev else float(epoch)])
+        chosen, progress = progress.after_epoch(rank, patience=options.epochs)
         if chosen.any():
             best = jax.tree.map(jnp.copy, scored)
-        seconds = time.perf_counter() - start
-        log.write(epoch, seeds=[seed], figures={"train_loss": np.array([loss])}, dev=[dev], progress=progress,
-                  seconds=seconds)  # fmt: skip
+        log.write(
+            epoch,
+            seeds=[seed],
+            figures={"train_loss": np.array([loss])},
+            dev=dev,
+            best=np.max(progress.best_score, axis=1) if by_dev else None,
+            seconds=time.perf_counter() - start,
+        )
         checkpoints.save(epoch, state=state, best={"params": best}, progress=progress.to_json())
     log.close()
     return best, progress.best_score[0][0]
 
 
-def _logits(task: Task, split: str, trained: Flat) -> np.ndarray:
-    """Returns the logits of every utterance of a split, `[N, C]`."""
-    out = np.zeros((len(task.splits[split]) + 1, len(task.corpus.labels)), np.float32)
-    for batch in batches(task.splits[split], task.shape):
-        out[batch.utterance] = steps.scores(task.model, trained, task.frozen, batch).logits
-    return out[:-1]
+def _encoded(task: Task, split: str, trained: Flat, frozen: Flat) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the vector and the logits of every utterance of a split, `[N, D]` and `[N, C]`.
+
+    Both are zeros for an utterance that the encoder is given nothing of.
+    """
+    count = len(task.material.splits[split]) + 1
+    vectors = np.zeros((count, task.material.encoder.dim), np.float32)
+    logits = np.zeros((count, len(task.corpus.labels)), np.float32)
+    for batch in task.material.batches(split):
+        found = steps.scores(task.material.model, trained, frozen, batch)
+        vectors[batch.utterance], logits[batch.utterance] = found.vectors, found.logits
+    return vectors[:-1], logits[:-1]
 
 
-def _score(task: Task, run: RunDirectory, split: str, each: Sequence[Flat]) -> None:
-    """Scores every seed on a split, and writes the files of an evaluation."""
-    logits = np.stack([_logits(task, split, trained) for trained in each])
+def _told(task: Task, split: str, each: Sequence[Flat]) -> Told:
+    """Returns what every seed says of a split."""
+    utterances = [(d, u) for d in task.corpus.splits[split] for u in d.utterances]
     rows = [
         ScoredRow(dialogue.id, u.id, u.speaker, u.text, int(label))
-        for (dialogue, u), label in zip(
-            ((d, u) for d in task.corpus.splits[split] for u in d.utterances), task.splits[split].label, strict=False
-        )
+        for (dialogue, u), label in zip(utterances, task.material.splits[split].label[:-1], strict=True)
     ]
-    seeds = list(range(task.options.seed, task.options.seed + task.options.seeds))
+    return Told(rows, np.stack([_encoded(task, split, trained, task.frozen)[1] for trained in each]))
+
+
+def _score(options: TuneOptions, corpus: Corpus, folder: Path, told: Told) -> None:
+    """Writes the files of an evaluation."""
+    split = f"{options.folds} folds by {options.cv}" if folder.name == "cv" else folder.name
     write_scores(
-        run.evaluation(split, vote=False),
-        rows,
-        np.asarray(jax.nn.softmax(logits)),
-        labels=task.corpus.labels,
-        title=f"{split}, seed {seeds[0]}",
-        about={"dataset": task.corpus.name, "split": split, "seeds": seeds, "members": []},
+        folder,
+        told.rows,
+        np.asarray(jax.nn.softmax(told.logits)),
+        labels=corpus.labels,
+        title=f"{split}, seed {options.seed}",
+        about={"dataset": corpus.name, "split": split, "seeds": list(options.all_seeds), "members": []},
     )

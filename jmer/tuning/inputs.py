@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from jmer.base.types import Corpus
+from jmer.features import worker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +15,7 @@ class TuneInputs:
     """The inputs and labels of a run.
 
     labels: the label names; a class is its label's position.
-    dataset_fingerprint: identifies the texts, speakers and labels of the corpus.
+    dataset_fingerprint: identifies the texts or the clips, the speakers and the labels of the corpus.
     model_sha256: identifies the files of the encoder that fine-tuning begins with.
     """
 
@@ -44,11 +45,12 @@ class TuneInputs:
         return tuple(found)
 
 
-def fingerprint(corpus: Corpus) -> str:
-    """Returns one hash over the texts, speakers and labels of a corpus."""
+def fingerprint(corpus: Corpus, *, clips: bool) -> str:
+    """Returns one hash over the texts, speakers and labels of a corpus, and with `clips` over its clips."""
     digest = hashlib.sha256(json.dumps(corpus.labels).encode())
     for split, dialogues in corpus.splits.items():
         for dialogue in dialogues:
             rows = [(u.id, u.speaker, u.text, u.label, u.sentiment) for u in dialogue.utterances]
-            digest.update(json.dumps([split, dialogue.id, rows]).encode())
+            heard = [worker.digest(u.clip) for u in dialogue.utterances if clips and u.clip]
+            digest.update(json.dumps([split, dialogue.id, rows, *heard]).encode())
     return digest.hexdigest()

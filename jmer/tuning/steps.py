@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -13,9 +14,8 @@ from jaxtyping import Array, Float
 
 from jmer.training.losses import classification_loss
 from jmer.training.steps import exact
-from jmer.tuning.classifier import ENCODER, Classifier, Scores
+from jmer.tuning.classifier import ENCODER, Scores
 from jmer.tuning.options import TuneOptions
-from jmer.tuning.rows import TokenBatch
 
 Tree = Any  # a pytree of arrays
 Flat = dict[str, Any]  # collection/module/.../name -> parameter
@@ -42,13 +42,19 @@ def parted(variables: Tree, options: TuneOptions) -> tuple[Flat, Flat]:
     flat: Flat = flatten_dict(variables, sep="/")  # pyright: ignore[reportAssignmentType]
 
     def is_trained(path: str) -> bool:
-        collection, part, *rest = path.split("/")
-        if collection == "adapters" or part != ENCODER:
-            return True
-        return not options.rank and (options.train_embeddings or not rest[0].startswith("embeddings."))
+        collection, part, *_ = path.split("/")
+        if collection != "params" or part != ENCODER:
+            return collection != "stats"
+        return not options.rank and (options.train_embeddings or _layer(path) is not None)
 
     trained = {path: x for path, x in flat.items() if is_trained(path)}
     return trained, {path: x for path, x in flat.items() if path not in trained}
+
+
+def _layer(path: str) -> int | None:
+    """Returns the number of a parameter's layer, from 0; None for what lies outside the layers."""
+    number = re.search(r"layers?\.(\d+)/", path)
+    return int(number[1]) if number else None
 
 
 def joined(trained: Flat, frozen: Flat) -> Tree:
@@ -60,7 +66,7 @@ def make_optimizer(options: TuneOptions, trained: Flat, *, layers: int, steps: i
     """Returns AdamW with warm-up and decay; the learning rate of a parameter depends on its layer.
 
     Args:
-      layers: of the encoder.
+      layers: how many layers are run.
       steps: updates in all epochs.
     """
     warm = int(options.warmup * steps)
@@ -83,8 +89,8 @@ def _rate(path: str, options: TuneOptions, *, layers: int) -> float:
     """Returns the peak learning rate of a parameter."""
     if path.split("/")[1] != ENCODER:
         return options.head_lr
-    number = re.search(r"layers?\.(\d+)/", path)
-    above = layers - 1 - int(number[1]) if number else layers  # layers above the parameter's; embeddings lie below all
+    layer = _layer(path)
+    above = layers if layer is None else layers - 1 - layer  # layers above the parameter's; embeddings lie below all
     return options.lr * options.layer_decay**above
 
 
@@ -101,15 +107,15 @@ def init_state(trained: Flat, optimizer: optax.GradientTransformation, options: 
 
 
 def make_step(
-    model: Classifier,
+    model: nn.Module,
     optimizer: optax.GradientTransformation,
     options: TuneOptions,
     *,
     class_weights: tuple[float, ...] | None,
-) -> Callable[[TuneState, Flat, TokenBatch, int], tuple[TuneState, jax.Array]]:
+) -> Callable[[TuneState, Flat, Any, int], tuple[TuneState, jax.Array]]:
     """Returns a compiled update: state, frozen parameters, batch, seed -> state and loss. The state is donated."""
 
-    def loss_of(trained: Flat, frozen: Flat, batch: TokenBatch, key: jax.Array) -> Float[Array, ""]:
+    def loss_of(trained: Flat, frozen: Flat, batch: Any, key: jax.Array) -> Float[Array, ""]:
         scores: Any = model.apply(joined(trained, frozen), batch, rngs={"dropout": key})
         loss = classification_loss(
             scores.logits, batch.label, class_weights=class_weights, label_smoothing=options.label_smoothing
@@ -120,7 +126,7 @@ def make_step(
 
     @functools.partial(jax.jit, donate_argnums=0)
     @exact
-    def step(state: TuneState, frozen: Flat, batch: TokenBatch, seed: jax.Array) -> tuple[TuneState, jax.Array]:
+    def step(state: TuneState, frozen: Flat, batch: Any, seed: jax.Array) -> tuple[TuneState, jax.Array]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         loss, gradients = jax.value_and_grad(loss_of)(state.trained, frozen, batch, key)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.trained)
@@ -148,7 +154,7 @@ def scored(state: TuneState, options: TuneOptions) -> Flat:
 
 @functools.partial(jax.jit, static_argnums=0)
 @exact
-def scores(model: Classifier, trained: Flat, frozen: Flat, batch: TokenBatch) -> Scores:
+def scores(model: nn.Module, trained: Flat, frozen: Flat, batch: Any) -> Scores:
     """Returns the scores of a batch, without dropout."""
     found: Any = model.apply(joined(trained, frozen), batch)
     return found

@@ -22,7 +22,7 @@ DEFAULTS = {
     ),
     "labels": (),
     "text": {"model": "lite", "pooling": "mean", "layers": "-1", "max_tokens": 128, "context": 0, "speakers": True},
-    "audio": {"model": "lite", "pooling": "mean", "layers": "-1", "window": 30},
+    "audio": {"model": "lite", "pooling": "mean", "layers": "-1", "window": 0},
     "video": {
         "model": "lite",
         "frames": 8,

@@ -16,7 +16,6 @@ from jmer.encoders import adapters, bert, published
 from jmer.encoders.adapters import Adapters
 from jmer.encoders.layers import Sees
 from jmer.encoders.opened import Note
-from jmer.encoders.passages import ContextOptions
 from jmer.encoders.running import Running
 from jmer.encoders.text import TextEncoder
 
@@ -84,7 +83,7 @@ def write(folder: Path, base: Path, variables: Any, encoder: TextEncoder) -> Pat
     made = Adapters(base=str(base), scale=SCALE, factors=factors(variables))
     adapters.write(folder, made, rank=RANK)
     sha256 = published.sha256_of_halves(encoder.published(2)["params"])
-    Note(labels=("calm", "glad"), context=ContextOptions(), base_sha256=sha256).write(folder)
+    Note(modality="text", labels=("calm", "glad"), layer=2, base_sha256=sha256).write(folder)
     return folder
 
 
@@ -166,11 +165,11 @@ def test_damaged_adapter_files(encoder: TextEncoder, base: Path, tmp_path: Path)
     (folder / adapters.WEIGHTS).write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"adapter_model.safetensors cannot be read"):
         TextEncoder(str(folder))
-    (folder / "jmer.json").write_text('{"format": 1}')
+    (folder / "jmer.json").write_text('{"format": 2}')
     with pytest.raises(UserError, match=r"jmer.json is damaged"):
         TextEncoder(str(folder))
     (folder / "jmer.json").write_text('{"format": 99}')
-    with pytest.raises(UserError, match="has format 99, but this version of jmer reads format 1"):
+    with pytest.raises(UserError, match="has format 99, but this version of jmer reads format 2"):
         TextEncoder(str(folder))
 
 

@@ -81,7 +81,7 @@ def run(encoder: SpeechEncoder, inputs: list[np.ndarray], layers: tuple[int, ...
     padded = np.full((len(inputs), lengths.max(), *inputs[0].shape[1:]), fill, np.float32)
     for row, x in zip(padded, inputs, strict=True):
         row[: len(x)] = x
-    found, mask = encoder.hidden(layers)(encoder.params(max(layers)), padded, lengths)
+    found, mask = encoder.hidden(layers, False)(encoder.params(max(layers)), padded, lengths)
     return [np.asarray(found[i][mask[i]]) for i in range(len(inputs))]
 
 
@@ -97,7 +97,7 @@ def test_batches_of_any_order_and_size_give_the_same(tmp_path: Path, monkeypatch
         np.testing.assert_allclose(encoder.encode([wave], layers=(1, 2), exact=False)[0], expected, atol=1e-4)
     for one, other in zip(encoder.encode(many[::-1], layers=(1, 2), exact=False)[::-1], found, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
-    assert encoder.hidden((1, 2))._cache_size() <= 6
+    assert encoder.hidden((1, 2), False)._cache_size() <= 6
 
 
 def test_sharded_half_precision_and_old_weight_norm(tmp_path: Path):

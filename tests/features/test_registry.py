@@ -35,7 +35,7 @@ def test_an_option_is_declared_in_one_place(monkeypatch: pytest.MonkeyPatch):
         options.from_config(ExtractOptions, config)
     shown = {name: known.describe() for name, _, known in options.fields(ExtractOptions())}
     assert shown["audio.octaves"] == "Octaves that are counted."
-    assert "lite, mfcc, logmel, prosody, dummy, none or" in shown["audio.model"]
+    assert "lite, mfcc, logmel, prosody, dummy, none, a CSV file" in shown["audio.model"]
     config.audio.model, config.audio.octaves = "lite", 4
     wanted = options.from_config(ExtractOptions, config)
     with pytest.raises(UserError, match=r"config\.audio\.octaves is set, but audio\.model=lite has no such option"):

@@ -9,6 +9,7 @@ import numpy as np
 import tiny
 
 from jmer.base.labels import SENTIMENTS
+from jmer.nn.model import _from_mean as from_mean
 from jmer.nn.options import ContrastiveOptions
 from jmer.training.losses import classification_loss, consistency_loss, contrastive_loss
 from jmer.training.objective import Objective, specialist_labels
@@ -52,7 +53,8 @@ def test_every_parameter_of_every_part_learns_and_gradients_are_finite():
     model = tiny.model(
         dims={"text": 6, "audio": 5}, sequence_dims={"audio": 3}, fusion="hybrid", co_attention=True,
         graph_nodes="modality", learn_graph_weight=True, modality_dropout=0.1, feature_noise=0.1, mixup=0.3,
-        encoder="bigru_attention", drop_node=0.1, drop_edge=0.1, **AUXILIARY,
+        encoder="bigru_attention", drop_node=0.1, drop_edge=0.1, linear=True, speaker_mean=True, states=(("text", 3),),
+        **AUXILIARY,
     )  # fmt: skip
     options = ObjectiveOptions(consistency=ConsistencyOptions(passes=2), **AUXILIARY)
     objective = Objective(options=options, counts=(5, 3, 4), specialist=model.specialist_classes)
@@ -138,3 +140,55 @@ def test_a_dialogue_of_any_length():
     a, b = (apply(tiny.batch(long, length=n))[0, :200] for n in (256, 200))
     assert np.isfinite(a).all()
     np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_the_linear_term_is_zero_at_first_and_a_linear_probe_afterwards():
+    model, plain = tiny.model(linear=True, encoder="none"), tiny.model(encoder="none")
+    variables: Any = jax.jit(model.init)(jax.random.key(0), DATA)
+    kept = {"params": {k: v for k, v in variables["params"].items() if not k.endswith("_linear")}}
+    kept |= {"stats": variables["stats"]}
+    apply = jax.jit(lambda variables: tiny.apply(model, variables, DATA).logits)
+    before = apply(variables)
+    np.testing.assert_allclose(before, jax.jit(lambda v: tiny.apply(plain, v, DATA).logits)(kept), atol=1e-6)
+    rng, expected = np.random.default_rng(0), np.array(before)
+    for m in tiny.DIMS:
+        kernel = rng.normal(size=(tiny.DIMS[m], len(tiny.LABELS))).astype(np.float32)
+        variables["params"][f"{m}_linear"]["kernel"] = kernel
+        expected += np.where(DATA.present[m][..., None], DATA.features[m], 0) @ kernel
+    np.testing.assert_allclose(apply(variables), expected, atol=1e-4)
+
+
+def test_hidden_states_are_weighed_by_a_softmax():
+    model = tiny.model(dims={"text": 6}, states=(("text", 3),), encoder="none")
+    one = tiny.model(dims={"text": 2}, encoder="none")
+    variables = random_variables(model)
+    chosen = np.array([-2.0, 3.0, -1.0], np.float32)  # times the steepness, so that the second state has all weight
+    variables["params"]["text_states"] = jnp.asarray(chosen)
+    x = {m: DATA.features[m] for m in ("text",)}
+    mean, scale = (variables["stats"][f"text_{name}"] for name in ("mean", "scale"))
+    alone = {"text": x["text"][..., 2:4]}
+    params = {k: v for k, v in variables["params"].items() if k != "text_states"}
+    stats = {"text_mean": mean[2:4], "text_scale": scale[2:4]}
+    found = tiny.apply(model, variables, DATA).logits
+    expected = tiny.apply(one, {"params": params, "stats": stats}, DATA._replace(features=alone)).logits
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_difference_from_the_speakers_mean_is_that_of_its_definition():
+    dialogues = tiny.dialogues([6, 3, 5])
+    batch = tiny.batch(dialogues, length=10, packed=True)  # the first two share a row
+    x = np.where(batch.present["audio"][..., None], batch.features["audio"], 0).astype(np.float32)
+    here = np.asarray(batch.present["audio"] & batch.mask)
+    dialogue, speaker = np.asarray(batch.rows.dialogue), np.asarray(batch.speaker)
+    for causal in (False, True):
+        found = from_mean(jnp.asarray(x), jnp.asarray(here), batch.rows, causal=causal)
+        for b, u in np.ndindex(here.shape):
+            mates = [
+                v
+                for v in range(here.shape[1])
+                if here[b, v]
+                and (dialogue[b, v], speaker[b, v]) == (dialogue[b, u], speaker[b, u])
+                and (v <= u or not causal)
+            ]
+            expected = x[b, u] - x[b, mates].mean(axis=0) if here[b, u] else 0 * x[b, u]
+            np.testing.assert_allclose(found[b, u], expected, atol=1e-5)

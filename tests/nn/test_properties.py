@@ -30,11 +30,11 @@ CHOICES = {
 
 
 def options_of(encoder, graph, fusion, nodes, co_attention, causal) -> ModelOptions:
-    """The options of a choice, with every drop rate above zero."""
+    """The options of a choice, with every drop rate above zero and a linear term."""
     return ModelOptions(
         encoder=encoder, graph=graph, fusion=fusion, graph_nodes=nodes, co_attention=co_attention, hidden=8, heads=2,
         past=3, future=0 if causal else 2, distance_bins="1", bases=2, gfpush=GFPushOptions(order=2), drop_node=0.3,
-        drop_edge=0.3, dropout=0.3, modality_dropout=0.3, feature_noise=0.3, mixup=0.3,
+        drop_edge=0.3, dropout=0.3, modality_dropout=0.3, feature_noise=0.3, mixup=0.3, linear=True, speaker_mean=True,
     )  # fmt: skip
 
 
@@ -98,6 +98,7 @@ def model_of(*choice):
         dims=tuple(tiny.DIMS.items()),
         sequence_dims=tuple(tiny.SEQUENCE_DIMS.items()),
         labels=tiny.LABELS,
+        states=(("text", 2),),
     )
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch(DIALOGUES)))
     rng = np.random.default_rng(0)

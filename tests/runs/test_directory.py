@@ -30,7 +30,7 @@ def epochs_of(workdir) -> list[int]:
 def test_what_lies_in_it(trained):
     named = {p for p in vars(directory.RunDirectory).values() if isinstance(p, property)}
     files = {p.fget(directory.RunDirectory(trained)).name for p in named if p.fget}
-    assert {p.name for p in trained.iterdir()} - {"eval"} == files - {"diverged.json"}
+    assert {p.name for p in trained.iterdir()} - {"eval"} == files - {"diverged.json", "calibration.json"}
     config = json.loads((trained / "config.json").read_text())
     assert (config["hidden"], config["seeds"], config["gfpush"]["alpha"]) == (8, 2, 0.2)
     environment = json.loads((trained / "environment.json").read_text())
@@ -188,8 +188,7 @@ def test_compiled_programs_are_kept_where_jax_was_told_or_in_the_cache_folder(tm
 
 
 def test_nobody_else_builds_a_path_within_a_run(root):
-    names = (
-        r'"(config|features|environment|classes|diverged)\.json"|"metrics\.jsonl"|"tensorboard"|"checkpoints"|"eval"'
-    )
+    files = "config|features|environment|classes|calibration|diverged"
+    names = rf'"({files})\.json"|"metrics\.jsonl"|"tensorboard"|"checkpoints"|"eval"|"folds"'
     users = [*(root / "jmer/runs").glob("*.py"), root / "jmer/train.py", root / "jmer/evaluate.py"]
     assert [file.name for file in users if re.search(names, file.read_text())] == ["directory.py"]

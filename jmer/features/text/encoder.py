@@ -67,5 +67,5 @@ class HFText(PooledLayers):
         return self._encoder.places(group)
 
     def encode(self, payloads: Sequence[tuple[np.ndarray, slice]], *, exact: bool = False) -> list[Encoded]:
-        states = self._encoder.encode(payloads, layers=self._layers, exact=exact)
+        states = self._encoder.encode(payloads, **self._wanted, exact=exact)
         return [self.pooled(frames[own], cls=frames[0]) for frames, (_, own) in zip(states, payloads, strict=True)]

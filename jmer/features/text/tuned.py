@@ -83,9 +83,7 @@ class TunedText(PooledLayers):
             passage = payload.passage
             keys.append((passage.ids.tobytes(), passage.turn.tobytes()))
             distinct.setdefault(keys[-1], passage)
-        states = self._encoder.encode_passages(
-            list(distinct.values()), self._note.context, layers=self._layers, exact=exact
-        )
+        states = self._encoder.encode_passages(list(distinct.values()), self._note.context, **self._wanted, exact=exact)
         of = dict(zip(distinct, states, strict=True))
         return [self.pooled(of[key][payload.own]) for key, payload in zip(keys, payloads, strict=True)]
 

@@ -62,6 +62,6 @@ class HFVideo(PooledLayers, FrameReader):
 
     def encode(self, payloads: Sequence[np.ndarray], *, exact: bool = False) -> list[Encoded]:
         pictures = images.normalised(np.concatenate(payloads), self._processing)
-        firsts = self._encoder.encode(pictures, layers=self._layers, places=_PICTURES_A_BATCH)[:, 0]
+        firsts = self._encoder.encode(pictures, **self._wanted, places=_PICTURES_A_BATCH)[:, 0]
         ends = np.cumsum([len(pictures) for pictures in payloads])
         return [self.pooled(frames) for frames in np.split(firsts, ends[:-1])]

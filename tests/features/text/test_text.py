@@ -16,7 +16,6 @@ from tiny_encoders import text_states as hidden_states
 from jmer.base.errors import UserError
 from jmer.base.types import Turn
 from jmer.encoders.opened import Note
-from jmer.encoders.passages import ContextOptions
 from jmer.features import registry
 from jmer.features.text.encoder import HFText
 from jmer.features.text.lite import LiteText, Vader
@@ -234,11 +233,11 @@ def test_a_vocabulary_does_instead_of_a_tokenizer_file(tiny: Path, tmp_path: Pat
 
 
 def test_few_shapes_are_compiled(encoder: HFText):
-    rng, before = np.random.default_rng(0), encoder._encoder.hidden((2,))._cache_size()
+    rng, before = np.random.default_rng(0), encoder._encoder.hidden((2,), False)._cache_size()
     for _ in range(6):
         texts = [" ".join(rng.choice(WORDS, rng.integers(1, 50))) for _ in range(rng.integers(100, 400))]
         encoder.encode([encoder.prepare([Turn("a", text)]).payload for text in texts], exact=True)
-    assert encoder._encoder.hidden((2,))._cache_size() - before <= 6  # lengths: 8, 12, 16, 24, 32, 48
+    assert encoder._encoder.hidden((2,), False)._cache_size() - before <= 6  # lengths: 8, 12, 16, 24, 32, 48
 
 
 def test_long_text_is_cut_and_said_to_be(tiny: Path, encoder: HFText):
@@ -372,7 +371,7 @@ def test_a_fine_tuned_encoder_from_the_hub_is_not_read_without_its_context(
     import huggingface_hub
 
     folder = shutil.copytree(tiny, tmp_path / "model")
-    Note(labels=("calm", "glad"), context=ContextOptions()).write(folder)
+    Note(modality="text", labels=("calm", "glad"), layer=2).write(folder)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **kw: str(folder))
     with pytest.raises(UserError, match="some/tuned was fine-tuned by jmer on dialogues; give the directory"):
         _ = HFText(model="some/tuned").dim
@@ -400,3 +399,17 @@ def test_minilm_equals_pytorch(shared: Path, root: Path):
     np.testing.assert_allclose(got[: len(texts)], fixture["minilm"], atol=1e-5)
     unit = got / np.linalg.norm(got, axis=1, keepdims=True)
     assert unit[0] @ unit[-2] > 0.3 + unit[0] @ unit[-1]
+
+
+def test_all_hidden_states_lie_end_to_end(tmp_path: Path):
+    folder = str(save_bert(tmp_path / "bert"))
+    all_states, each = HFText(model=folder, layers="all", pooling="mean,std"), []
+    payloads = [all_states.prepare([Turn("a", text)]).payload for text in TEXTS[:3]]
+    for layer in ("0", "1", "2"):
+        single = HFText(model=folder, layers=layer, pooling="mean,std")
+        each.append([encoded.vector for encoded in single.encode(payloads)])
+    assert (all_states.states, all_states.dim) == (3, 3 * 2 * 16)
+    found = np.stack([encoded.vector for encoded in all_states.encode(payloads)])
+    np.testing.assert_allclose(found, np.concatenate(each, axis=1), atol=1e-5)
+    with pytest.raises(UserError, match=r"config.text.layers is all, and config.sequence_frames is 4"):
+        HFText(model=folder, layers="all", sequence_frames=4)
