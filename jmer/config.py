@@ -31,8 +31,8 @@ def small() -> Config:
     config.l2 = 0.1
     config.weight_decay = 0.0
     config.lr = 3e-3
-    config.epochs = 30
-    config.batch_utterances = 128
+    config.epochs = 60
+    config.batch_utterances = 32
     config.choose = "last"
     config.seeds = 5
     config.vote = True
