@@ -176,8 +176,8 @@ def make_rows(args: argparse.Namespace, folder: Path) -> list[Row]:
     speech, mean = {"x (b)": 1.2}, f"wav2vec2-base, {args.layers} layers"
     against("MiniLM", "text", "HFText", args.text_model, texts, batch=32, targets={"x (a)": 4.0, "x (b)": 1.5})
     against(mean, "wav2vec2", "HFAudio", base, sounds, batch=8, targets=speech)
-    against("Whisper tiny, 30 s a sound", "whisper", "HFAudio", whisper, few, batch=8, targets=speech)
-    against("Whisper tiny, no silence", "whisper", "HFAudio", whisper, few, batch=8, targets=speech, window=0)
+    against("Whisper tiny, 30 s a sound", "whisper", "HFAudio", whisper, few, batch=8, targets=speech, window=30)
+    against("Whisper tiny, no silence", "whisper", "HFAudio", whisper, few, batch=8, targets=speech)
     against("ViT-base, 8 faces a clip", "vit", "HFVideo", vit, faces, batch=8)
     vectors = folder / "vectors.txt"
     words = sorted({word for text in texts for word in text.lower().split()})

@@ -1,5 +1,6 @@
 """Prediction from Python: the same probabilities as evaluation, the vote of seeds and runs, and what is refused."""
 
+import csv
 import json
 import logging
 import shutil
@@ -15,8 +16,9 @@ from jmer import evaluate
 from jmer.base import cli
 from jmer.base.types import Dialogue, Features, Utterance
 from jmer.dataset import store
-from jmer.runs import directory, predictor
+from jmer.runs import directory, predictor, scoring
 from jmer.training import metrics
+from jmer.training.calibration import scaled
 
 
 def mappings(dialogue: Features, *, modalities=tuple(tiny.DIMS)) -> list[dict]:
@@ -76,6 +78,32 @@ def test_the_vote_is_the_same_in_evaluation_and_prediction(tiny_dataset, trained
     assert np.abs(found - pooled[[0, 2]].mean(axis=0)).max() > 1e-3
     found = probabilities(jmer.load(first, second).predict(mappings(d)))
     np.testing.assert_allclose(found, pooled[:2].mean(axis=0), atol=1e-5)
+
+
+def test_probabilities_are_scaled_alike_in_evaluation_and_prediction(tiny_dataset, trained, tmp_path):
+    """By the temperature of dev, for a seed, for the vote and for several runs; the predicted class stays."""
+    first, second = (shutil.copytree(trained, tmp_path / name) for name in ("first", "second"))
+    dataset = store.load(tiny_dataset)
+    (d,) = dataset.split("dev")[:1]
+    before = {vote: probabilities(jmer.load(first, vote=vote).predict(mappings(d))) for vote in (False, True)}
+    run = scoring.calibrate(directory.load(first), dataset)
+    assert directory.load(first).calibration == run.calibration
+    for vote, temperature in ((False, run.calibration.seeds[0]), (True, run.calibration.vote)):
+        assert abs(np.log(temperature)) > 0.05  # so that something is scaled
+        found = probabilities(jmer.load(first, vote=vote).predict(mappings(d)))
+        np.testing.assert_allclose(found, scaled(before[vote], temperature), atol=1e-5)
+        np.testing.assert_array_equal(found.argmax(axis=1), before[vote].argmax(axis=1))
+    scoring.score([run], dataset, "dev", vote=False)
+    with (first / "eval/dev/predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))[: len(d)]
+    shown = np.array([[float(row[label]) for label in tiny.LABELS] for row in rows])
+    np.testing.assert_allclose(shown, scaled(before[False], run.calibration.seeds[0]), atol=1e-5)
+    # The second run has not been calibrated: the temperature of both together is the geometric mean with 1.
+    both = probabilities(jmer.load(first, second).predict(mappings(d)))
+    np.testing.assert_allclose(both, scaled(before[True], run.calibration.vote**0.5), atol=1e-5)
+    # Going on with training makes the temperatures those of another model.
+    tiny.train(tiny_dataset, first, seeds=2, epochs=5)
+    assert directory.load(first).calibration.seeds == (1.0, 1.0)
 
 
 def test_the_first_of_several_seeds_predicts_and_says_so(trained, caplog):
