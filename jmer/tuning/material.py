@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jmer.base.errors import UserError
-from jmer.base.types import SAMPLE_RATE, Corpus, Dialogue
+from jmer.base.types import SAMPLE_RATE, Corpus
 from jmer.encoders import hub
 from jmer.encoders.bert import MODEL_TYPES as TEXTS
 from jmer.encoders.encoder import Encoder
@@ -104,11 +104,7 @@ class SpeechMaterial(Material):
         encoder = SpeechEncoder(open_model(options.model, field="model"))
         self._open(encoder, options)
         extractor = HFAudio(model=str(encoder.opened.folder), window=0)
-
-        def split(name: str, dialogues: Sequence[Dialogue]) -> sounds.SoundSplit:
-            return sounds.sound_split(dialogues, extractor, labels=corpus.labels, name=name)
-
-        self.splits = {name: split(name, dialogues) for name, dialogues in corpus.splits.items()}
+        self.splits = sounds.sound_splits(corpus.splits, extractor, labels=corpus.labels)
         if all(sound is None for sound in self.splits["train"].sounds):
             raise UserError(f"{corpus.name}: no utterance of the train split has a clip with sound to learn from")
         network: Any = encoder.network.clone(running=options.running)

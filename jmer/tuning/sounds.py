@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -103,39 +104,50 @@ def _higher(spectrogram: np.ndarray, factor: float) -> np.ndarray:
     return (1 - share) * spectrogram[:, before] + share * spectrogram[:, after]
 
 
-def sound_split(dialogues: Sequence[Dialogue], extractor: HFAudio, *, labels: Sequence[str], name: str) -> SoundSplit:
-    """Decodes the clips of a split in worker processes, and prints what cannot be heard.
+def sound_splits(
+    splits: Mapping[str, Sequence[Dialogue]], extractor: HFAudio, *, labels: Sequence[str]
+) -> dict[str, SoundSplit]:
+    """Decodes the clips of all splits in worker processes, and prints what cannot be heard.
 
     A sound of more than 30 s is cut there.
 
     Args:
       extractor: prepares the encoder's input of a clip.
       labels: the label set.
-      name: of the split, for messages.
 
     Raises:
       UserError: a worker process died.
     """
-    utterances = [u for dialogue in dialogues for u in dialogue.utterances]
     pool = worker.pool(os.cpu_count() or 1)
     try:
-        jobs = [
-            pool.submit(worker.prepare, u.clip, {"audio": extractor}, max_seconds=u.max_seconds) if u.clip else None
-            for u in utterances
-        ]
-        sounds, silent = [], []
-        bar = cli.progress_bar(jobs, total=len(jobs), desc=f"hearing {name}", unit=" clips")
-        for utterance, job in zip(utterances, bar, strict=True):
-            prepared = job.result()["audio"] if job else Prepared(payload=None, reason="its clip is missing")
-            sounds.append(prepared.payload[0][0].astype(_HELD) if prepared.payload else None)
-            if not prepared.payload:
-                silent.append(f"{utterance.id}: {prepared.reason}")
+        return {
+            name: _sound_split(dialogues, extractor, labels=labels, name=name, pool=pool)
+            for name, dialogues in splits.items()
+        }
     except BrokenProcessPool as error:
         raise UserError(
-            "a worker process died while it decoded a clip; free memory, and run the same command"
+            "a worker process died while it decoded a clip: memory ran out, or a clip crashes the decoder; free "
+            "memory, and run the same command again"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _sound_split(
+    dialogues: Sequence[Dialogue], extractor: HFAudio, *, labels: Sequence[str], name: str, pool: Executor
+) -> SoundSplit:
+    utterances = [u for dialogue in dialogues for u in dialogue.utterances]
+    jobs = [
+        pool.submit(worker.prepare, u.clip, {"audio": extractor}, max_seconds=u.max_seconds) if u.clip else None
+        for u in utterances
+    ]
+    sounds, silent = [], []
+    bar = cli.progress_bar(jobs, total=len(jobs), desc=f"hearing {name}", unit=" clips")
+    for utterance, job in zip(utterances, bar, strict=True):
+        prepared = job.result()["audio"] if job else Prepared(payload=None, reason="its clip is missing")
+        sounds.append(prepared.payload[0][0].astype(_HELD) if prepared.payload else None)
+        if not prepared.payload:
+            silent.append(f"{utterance.id}: {prepared.reason}")
     if silent:
         print(f"{name}: {len(silent)} of {len(utterances)} utterances are not heard, such as {silent[0]}")
     label = [

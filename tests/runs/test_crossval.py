@@ -17,7 +17,7 @@ from jmer.training import metrics
 from jmer.training.calibration import cross_scaled
 from jmer.training.options import TrainOptions
 
-SMALL = {"encoder": "none", "graph": "none", "epochs": 3}
+SMALL = {"encoder": "none", "graph": "none", "fusion": "early", "epochs": 3}
 
 
 def read(file: Path):

@@ -37,14 +37,12 @@ def probed(root: Path, dataset: store.Dataset, *, folds: int) -> float:
 
 
 def trained(dataset: store.Dataset, workdir: Path, *, folds: int) -> float:
-    """Returns the weighted F1 of the recipe, the mean over two seeds."""
+    """Returns the weighted F1 of the recipe, the vote of its seeds; three seeds do instead of five."""
     config = cli.load_config("configs/small.py")
-    config.update(
-        {"dataset": str(dataset.path), "cv": "speaker", "folds": folds, "seeds": 2, "vote": False, "devices": 1}
-    )
+    config.update({"dataset": str(dataset.path), "cv": "speaker", "folds": folds, "seeds": 3, "devices": 1})
     with jax.numpy_dtype_promotion("standard"):
         crossval.cross_validate(from_config(TrainOptions, config), dataset, workdir)
-    return json.loads((workdir / "eval/cv/metrics.json").read_text())["weighted_f1"]["mean"]
+    return json.loads((workdir / "eval/cv-vote/metrics.json").read_text())["weighted_f1"]["mean"]
 
 
 def clip(name: str, speaker: str, label: int, **values: np.ndarray) -> Features:
@@ -74,7 +72,7 @@ def test_on_clips_whose_classes_are_linear(root: Path, tmp_path: Path):
     modalities = {m: tiny.modality(m, dim=directions[m].shape[1] if m in directions else 0) for m in tiny.DIMS}
     path = tiny.write_dataset(tmp_path / "d", splits={"train": clips}, modalities=modalities, sequence_dims={})
     dataset = store.load(path)
-    assert trained(dataset, tmp_path / "run", folds=4) >= probed(root, dataset, folds=4) - 0.01
+    assert trained(dataset, tmp_path / "run", folds=2) >= probed(root, dataset, folds=2) - 0.01
 
 
 def test_on_real_faces(root: Path, shared: Path, tmp_path: Path):
@@ -95,4 +93,4 @@ def test_on_real_faces(root: Path, shared: Path, tmp_path: Path):
         tmp_path / "d", splits={"train": clips}, modalities=modalities, sequence_dims={}, labels=emotions
     )
     dataset = store.load(path)
-    assert trained(dataset, tmp_path / "run", folds=3) >= probed(root, dataset, folds=3) - 0.01
+    assert trained(dataset, tmp_path / "run", folds=2) >= probed(root, dataset, folds=2) - 0.01
