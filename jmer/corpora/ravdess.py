@@ -51,9 +51,9 @@ def load(root: Path, *, by_actor: bool = False) -> Corpus:
     if not best:
         raise UserError(f"config.root: {root} holds no clip of RAVDESS's speech, such as 03-01-06-01-02-01-12.wav")
     utterances = [_utterance(performance, file) for performance, file in sorted(best.items())]
-    dialogues = {u.id: [u] for u in utterances}
-    if by_actor:
-        dialogues = {u.speaker: [v for v in utterances if v.speaker == u.speaker] for u in utterances}
+    dialogues: dict[str, list[Utterance]] = {}
+    for utterance in utterances:
+        dialogues.setdefault(utterance.speaker if by_actor else utterance.id, []).append(utterance)
     return Corpus(
         name="ravdess",
         labels=LABELS,

@@ -8,10 +8,10 @@ import numpy as np
 from jmer.base.errors import UserError
 from jmer.dataset import store
 from jmer.runs import directory
-from jmer.runs.directory import Calibration, RunDirectory
+from jmer.runs.directory import RunDirectory
 from jmer.runs.fit import fit
 from jmer.runs.report import write_scores
-from jmer.runs.scoring import Scored, calibration_errors, folded, predicted
+from jmer.runs.scoring import Scored, calibration_errors, calibration_on, folded, predicted
 from jmer.training.calibration import cross_scaled, fit_temperature
 from jmer.training.options import TrainOptions
 
@@ -35,18 +35,11 @@ def cross_validate(options: TrainOptions, dataset: store.Dataset, workdir: Path)
         fit(of_fold, data, path)
         runs.append(directory.load(path))
         found.append(predicted([runs[-1]], data, "test", vote=False))
-    pooled = Scored(
-        [row for each in found for row in each.rows], np.concatenate([each.probs for each in found], axis=1)
-    )
+    pooled = Scored.pooled(found)
     fold = np.repeat(np.arange(len(found)), [len(each.rows) for each in found])
     for number, run in enumerate(runs):
         others = fold != number
-        labels, probs = pooled.labels[others], pooled.probs[:, others]
-        run.directory.write_calibration(
-            Calibration(
-                seeds=tuple(fit_temperature(p, labels) for p in probs), vote=fit_temperature(probs.mean(axis=0), labels)
-            )
-        )
+        run.directory.write_calibration(calibration_on(pooled.probs[:, others], pooled.labels[others]))
     for vote in (False, True) if options.vote else (False,):
         _score(options, dataset, workdir, pooled, fold, vote=vote)
 

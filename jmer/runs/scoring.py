@@ -27,6 +27,11 @@ class Scored(NamedTuple):
     rows: list[ScoredRow]
     probs: Float[np.ndarray, "S N C"]
 
+    @classmethod
+    def pooled(cls, parts: Sequence["Scored"]) -> "Scored":
+        """Returns what was said of several splits, one after the other."""
+        return cls([row for part in parts for row in part.rows], np.concatenate([part.probs for part in parts], axis=1))
+
     @property
     def labels(self) -> Int[np.ndarray, " N"]:
         return np.array([row.label for row in self.rows])
@@ -67,12 +72,16 @@ def calibrate(run: Run, dataset: store.Dataset) -> Run:
     if not any((d.labels != UNLABELLED).any() for d in dev):
         return run
     found = predicted([run], dataset, "dev", vote=False)
-    calibration = Calibration(
-        seeds=tuple(fit_temperature(p, found.labels) for p in found.probs),
-        vote=fit_temperature(found.probs.mean(axis=0), found.labels),
-    )
+    calibration = calibration_on(found.probs, found.labels)
     run.directory.write_calibration(calibration)
     return replace(run, calibration=calibration)
+
+
+def calibration_on(probs: Float[np.ndarray, "S N C"], labels: Int[np.ndarray, " N"]) -> Calibration:
+    """Returns the temperatures that fit what the seeds of a run say of these utterances."""
+    return Calibration(
+        seeds=tuple(fit_temperature(p, labels) for p in probs), vote=fit_temperature(probs.mean(axis=0), labels)
+    )
 
 
 def score(members: Sequence[Run], dataset: store.Dataset, split: str, *, vote: bool) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from jmer.tuning.rows import TokenBatch
 from jmer.tuning.sounds import SoundBatch
 
 ENCODER = "encoder"  # the name of the submodule, under which the published weights lie
-STATS = ("mean", "scale")  # the variables of the collection `stats`
 
 
 class Scores(NamedTuple):
@@ -44,10 +43,8 @@ class Heads(nn.Module, kw_only=True):
 
     def scores(self, vectors: Float[Array, "B U D"]) -> Scores:
         """Returns the scores of pooled vectors; the calling method is compact."""
-        mean, scale = (
-            self.variable("stats", name, of, vectors.shape[-1:])
-            for name, of in zip(STATS, (jnp.zeros, jnp.ones), strict=True)
-        )
+        mean = self.variable("stats", "mean", jnp.zeros, vectors.shape[-1:])
+        scale = self.variable("stats", "scale", jnp.ones, vectors.shape[-1:])
         x = dropout(self, (vectors - mean.value[None, None]) * scale.value[None, None], rate=self.rate)
         logits = nn.Dense(self.classes, name="head")(x)
         sentiment = nn.Dense(len(SENTIMENTS), name="sentiment_head")(x) if self.sentiment else None

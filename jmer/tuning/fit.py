@@ -8,15 +8,14 @@ runs/x/folds/N/        of a cross-validation: all this for the fold N, beside th
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
 from jmer.base import cli
 from jmer.base.errors import UserError
@@ -27,6 +26,7 @@ from jmer.runs.directory import RunDirectory
 from jmer.runs.log import Log
 from jmer.runs.progress import Progress
 from jmer.runs.report import ScoredRow, write_scores
+from jmer.runs.scoring import Scored
 from jmer.training import metrics
 from jmer.training.checkpoint import Checkpoints, latest_epoch, remove_cut_off
 from jmer.training.sampling import loss_weights
@@ -39,13 +39,6 @@ from jmer.tuning.probe import probe
 from jmer.tuning.steps import Flat
 
 MODEL = "model"  # the folder of the run that `jmer.extract` reads
-
-
-class Told(NamedTuple):
-    """What the seeds say of a split: a row for each utterance, and the logits."""
-
-    rows: list[ScoredRow]
-    logits: Float[np.ndarray, "S N C"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,14 +57,17 @@ class Task:
     weights: tuple[float, ...] | None
 
     @functools.cached_property
+    def fresh(self) -> Callable[[int], Any]:
+        """A function: a seed -> the classifier's variables, all at random; one program for all seeds."""
+        init, blank = jax.jit(self.material.model.init), next(self.material.batches("train"))
+        return lambda seed: init(jax.random.key(seed), blank)
+
+    @functools.cached_property
     def begun(self) -> Any:
         """The variables that do not depend on the seed: encoder, statistics of its vectors, and the head of a probe."""
-        blank = next(self.material.batches("train"))
-        fresh: Any = jax.jit(self.material.model.init)(jax.random.key(0), blank)
-        begun = {"params": {ENCODER: self.published["params"]}, "stats": fresh["stats"]}
+        begun = {"params": {ENCODER: self.published["params"]}, "stats": self.fresh(0)["stats"]}
         if self.options.head == "probe":
-            whole = fresh | begun | {"params": fresh["params"] | begun["params"]}
-            vectors, _ = _encoded(self, "train", *steps.parted(whole, self.options))
+            vectors, _ = _encoded(self, "train", *steps.parted(_merged(self.fresh(0), begun), self.options))
             labels = self.material.splits["train"].label[:-1]
             stats, head = probe(vectors, labels, classes=len(self.corpus.labels))
             begun = {"params": begun["params"] | {"head": head}, "stats": stats}
@@ -101,14 +97,13 @@ def fit(options: TuneOptions, workdir: Path) -> None:
     for number in chosen:
         print(f"== fold {number + 1} of {options.folds}")
         fold = fold_of_corpus(corpus, number, by=options.cv, count=options.folds, dev=dev)
-        told = _fit(replace(options, fold=number), fold, RunDirectory(workdir).fold(number).path)
-        each.append(told["test"])
+        each.append(_fit(replace(options, fold=number), fold, RunDirectory(workdir).fold(number).path)["test"])
     if options.fold < 0:
-        pooled = Told([row for told in each for row in told.rows], np.concatenate([t.logits for t in each], axis=1))
+        pooled = Scored.pooled(each)
         _score(options, corpus, RunDirectory(workdir).evaluation("cv", vote=False), pooled)
 
 
-def _fit(options: TuneOptions, corpus: Corpus, workdir: Path) -> dict[str, Told]:
+def _fit(options: TuneOptions, corpus: Corpus, workdir: Path) -> dict[str, Scored]:
     """Fine-tunes on one set of splits; returns what the seeds say of dev and test."""
     run = RunDirectory(workdir, options_class=TuneOptions, inputs_class=TuneInputs)
     task = _task(options, corpus)
@@ -136,7 +131,7 @@ def _fit(options: TuneOptions, corpus: Corpus, workdir: Path) -> dict[str, Told]
     said = {}
     for split in ("dev", "test"):
         if split in task.material.splits and (task.material.splits[split].label != UNLABELLED).any():
-            said[split] = _told(task, split, [trained for trained, _ in best])
+            said[split] = _scored(task, split, [trained for trained, _ in best])
             _score(options, corpus, run.evaluation(split, vote=False), said[split])
     return said
 
@@ -167,18 +162,17 @@ def _task(options: TuneOptions, corpus: Corpus) -> Task:
     )
 
 
-def _variables(task: Task, seed: int) -> Any:
-    """Returns the variables before the first update: those that all seeds share, and fresh heads and adapters."""
-    fresh: Any = jax.jit(task.material.model.init)(jax.random.key(seed), next(task.material.batches("train")))
-    return fresh | task.begun | {"params": fresh["params"] | task.begun["params"]}
+def _merged(fresh: Any, begun: Any) -> Any:
+    """Returns a classifier's variables: those that `begun` has, and the fresh heads and adapters that it lacks."""
+    return fresh | begun | {"params": fresh["params"] | begun["params"]}
 
 
 def _fit_seed(task: Task, seed: int, folder: Path) -> tuple[Flat, float]:
     """Trains one seed, and returns its kept parameters, and the dev weighted F1 by which they were chosen."""
     options, run = task.options, RunDirectory(folder)
-    trained, _ = steps.parted(_variables(task, seed), options)
-    updates = sum(1 for _ in task.material.batches("train", rng=np.random.default_rng((seed, 0))))
-    optimizer = steps.make_optimizer(options, trained, layers=task.material.layer, steps=updates * options.epochs)
+    trained, _ = steps.parted(_merged(task.fresh(seed), task.begun), options)
+    updates = [task.material.updates(np.random.default_rng((seed, epoch))) for epoch in range(options.epochs)]
+    optimizer = steps.make_optimizer(options, trained, layers=task.material.layer, steps=sum(updates))
     step = steps.make_step(task.material.model, optimizer, options, class_weights=task.weights)
     state, progress = steps.init_state(trained, optimizer, options), Progress.start(seeds=1, keep=1)
     best = jax.tree.map(jnp.copy, state.trained)
@@ -192,14 +186,16 @@ def _fit_seed(task: Task, seed: int, folder: Path) -> tuple[Flat, float]:
     log = Log(run, after=progress.epoch)
     size = sum(x.size for x in trained.values())
     print(
-        f"seed {seed}: {size:,} trained parameters, about {updates} updates an epoch"
+        f"seed {seed}: {size:,} trained parameters, {sum(updates)} updates"
         + (f", going on after epoch {last}" if last else "")
     )
     while progress.epoch < options.epochs:
         epoch, start = progress.epoch + 1, time.perf_counter()
         losses = []
         batches = task.material.batches("train", rng=np.random.default_rng((seed, epoch - 1)))
-        for batch in cli.progress_bar(batches, total=updates, desc=f"epoch {epoch}/{options.epochs}", unit=" updates"):
+        for batch in cli.progress_bar(
+            batches, total=updates[epoch - 1], desc=f"epoch {epoch}/{options.epochs}", unit=" updates"
+        ):
             state, loss = step(state, task.frozen, batch, jnp.int32(seed))
             losses.append(loss)
         if options.average == "epochs":
@@ -249,23 +245,24 @@ def _encoded(task: Task, split: str, trained: Flat, frozen: Flat) -> tuple[np.nd
     return vectors[:-1], logits[:-1]
 
 
-def _told(task: Task, split: str, each: Sequence[Flat]) -> Told:
+def _scored(task: Task, split: str, each: Sequence[Flat]) -> Scored:
     """Returns what every seed says of a split."""
     utterances = [(d, u) for d in task.corpus.splits[split] for u in d.utterances]
     rows = [
         ScoredRow(dialogue.id, u.id, u.speaker, u.text, int(label))
         for (dialogue, u), label in zip(utterances, task.material.splits[split].label[:-1], strict=True)
     ]
-    return Told(rows, np.stack([_encoded(task, split, trained, task.frozen)[1] for trained in each]))
+    logits = np.stack([_encoded(task, split, trained, task.frozen)[1] for trained in each])
+    return Scored(rows, np.asarray(jax.nn.softmax(logits)))
 
 
-def _score(options: TuneOptions, corpus: Corpus, folder: Path, told: Told) -> None:
+def _score(options: TuneOptions, corpus: Corpus, folder: Path, said: Scored) -> None:
     """Writes the files of an evaluation."""
     split = f"{options.folds} folds by {options.cv}" if folder.name == "cv" else folder.name
     write_scores(
         folder,
-        told.rows,
-        np.asarray(jax.nn.softmax(told.logits)),
+        said.rows,
+        said.probs,
         labels=corpus.labels,
         title=f"{split}, seed {options.seed}",
         about={"dataset": corpus.name, "split": split, "seeds": list(options.all_seeds), "members": []},

@@ -32,8 +32,10 @@ class Material(abc.ABC):
     splits: of the corpus, by name; each has `label` and `sentiment`, `[N + 1]` int32 with one entry of padding.
     modality: what the encoder reads.
     layer: the hidden state that the heads read.
+    options: of fine-tuning.
     """
 
+    options: TuneOptions
     encoder: Encoder
     model: Any
     splits: Mapping[str, Any]
@@ -55,6 +57,10 @@ class Material(abc.ABC):
     @abc.abstractmethod
     def batches(self, split: str, *, rng: np.random.Generator | None = None) -> Iterator[Any]:
         """Yields batches until every utterance was in one; with `rng`, those of an epoch of training."""
+
+    @abc.abstractmethod
+    def updates(self, rng: np.random.Generator) -> int:
+        """Returns how many batches of train `batches` yields with this generator."""
 
     @abc.abstractmethod
     def note(self, labels: Sequence[str]) -> Note:
@@ -85,6 +91,9 @@ class TextMaterial(Material):
     def batches(self, split: str, *, rng: np.random.Generator | None = None) -> Iterator[rows.TokenBatch]:
         return rows.batches(self.splits[split], self._shape, rng=rng)
 
+    def updates(self, rng: np.random.Generator) -> int:
+        return rows.batch_count(self.splits["train"], self._shape, rng=rng)
+
     def note(self, labels: Sequence[str]) -> Note:
         context = ContextOptions(**{name: getattr(self.options, name) for name in ContextOptions.__dataclass_fields__})
         return Note(modality=self.modality, labels=tuple(labels), layer=self.layer, context=context)
@@ -101,11 +110,11 @@ class SpeechMaterial(Material):
         Raises:
           UserError: the encoder cannot be used, or no clip of train can be heard.
         """
-        encoder = SpeechEncoder(open_model(options.model, field="model"))
+        encoder = SpeechEncoder(open_model(options.model, field="config.model"))
         self._open(encoder, options)
         extractor = HFAudio(model=str(encoder.opened.folder), window=0)
         self.splits = sounds.sound_splits(corpus.splits, extractor, labels=corpus.labels)
-        if all(sound is None for sound in self.splits["train"].sounds):
+        if not self.splits["train"].heard:
             raise UserError(f"{corpus.name}: no utterance of the train split has a clip with sound to learn from")
         network: Any = encoder.network.clone(running=options.running)
         self.model = SpeechClassifier(encoder=network, **_heads(options, layer=self.layer, classes=len(corpus.labels)))
@@ -124,6 +133,9 @@ class SpeechMaterial(Material):
 
     def batches(self, split: str, *, rng: np.random.Generator | None = None) -> Iterator[sounds.SoundBatch]:
         return self._batches(self.splits[split], rng=rng)
+
+    def updates(self, rng: np.random.Generator) -> int:
+        return math.ceil(len(self.splits["train"].heard) / self.options.batch_clips)
 
     def note(self, labels: Sequence[str]) -> Note:
         return Note(modality=self.modality, labels=tuple(labels), layer=self.layer)

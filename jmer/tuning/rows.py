@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from jmer.base.labels import SENTIMENTS
-from jmer.base.types import UNLABELLED, Dialogue, Turn
+from jmer.base.types import UNLABELLED, Dialogue, Turn, Utterance
 from jmer.encoders.passages import NONE, ContextOptions, Passage, passages
 from jmer.encoders.tokenizer import Tokenizer
 
@@ -61,14 +61,26 @@ def token_split(
     Args:
       labels: the label set.
     """
-    found, label, sentiment = [], [], []
+    found, first = [], 0
     for dialogue in dialogues:
         turns = [Turn(u.speaker, u.text) for u in dialogue.utterances]
-        found += [(passage, len(label)) for passage in passages(turns, options, tokenizer)]
-        label += [UNLABELLED if u.label is None else labels.index(u.label) for u in dialogue.utterances]
-        sentiment += [UNLABELLED if u.sentiment is None else SENTIMENTS.index(u.sentiment) for u in dialogue.utterances]
-    numbers = (np.array([*each, UNLABELLED], np.int32) for each in (label, sentiment))
-    return TokenSplit(passages=tuple(found), label=next(numbers), sentiment=next(numbers), padding=tokenizer.padding)
+        found += [(passage, first) for passage in passages(turns, options, tokenizer)]
+        first += len(turns)
+    label, sentiment = targets([u for d in dialogues for u in d.utterances], labels)
+    return TokenSplit(passages=tuple(found), label=label, sentiment=sentiment, padding=tokenizer.padding)
+
+
+def targets(
+    utterances: Sequence[Utterance], labels: Sequence[str]
+) -> tuple[Int[np.ndarray, " _"], Int[np.ndarray, " _"]]:
+    """Returns the label and the sentiment of N utterances, and of one of padding after them, `[N + 1]` int32 each.
+
+    Args:
+      labels: the label set.
+    """
+    label = [UNLABELLED if u.label is None else labels.index(u.label) for u in utterances]
+    sentiment = [UNLABELLED if u.sentiment is None else SENTIMENTS.index(u.sentiment) for u in utterances]
+    return np.array([*label, UNLABELLED], np.int32), np.array([*sentiment, UNLABELLED], np.int32)
 
 
 class Shape(NamedTuple):
@@ -95,18 +107,23 @@ def batches(split: TokenSplit, shape: Shape, *, rng: np.random.Generator | None 
     Args:
       rng: shuffles the passages; without it the longest come first, which needs the fewest rows.
     """
-    order = np.argsort([-len(passage.ids) for passage, _ in split.passages], kind="stable")
-    if rng is not None:
-        order = rng.permutation(len(order))
-    packed = _packed(split, order.tolist(), shape)
+    packed = _packed(split, shape, rng)
     for i in range(0, len(packed), shape.rows):
         yield _batch(split, packed[i : i + shape.rows], shape)
 
 
-def _packed(split: TokenSplit, order: Sequence[int], shape: Shape) -> list[list[int]]:
+def batch_count(split: TokenSplit, shape: Shape, *, rng: np.random.Generator) -> int:
+    """Returns how many batches `batches` yields with the same arguments, without making them."""
+    return -(-len(_packed(split, shape, rng)) // shape.rows)
+
+
+def _packed(split: TokenSplit, shape: Shape, rng: np.random.Generator | None) -> list[list[int]]:
     """Puts each passage into the first open row that has room for it."""
+    order = np.argsort([-len(passage.ids) for passage, _ in split.passages], kind="stable")
+    if rng is not None:
+        order = rng.permutation(len(order))
     done, rows = [], []  # rows as [tokens, utterances, passages]
-    for i in order:
+    for i in order.tolist():
         passage, _ = split.passages[i]
         tokens, utterances = len(passage.ids), len(_pooled(passage))
         row = next((r for r in rows if r[0] + tokens <= shape.width and r[1] + utterances <= shape.slots), None)

@@ -13,11 +13,11 @@ from jaxtyping import Int
 
 from jmer.base import cli
 from jmer.base.errors import UserError
-from jmer.base.labels import SENTIMENTS
 from jmer.base.types import UNLABELLED, Dialogue
 from jmer.features import worker
 from jmer.features.audio.encoder import HFAudio
 from jmer.features.extractor import Prepared
+from jmer.tuning.rows import targets
 
 _HELD = np.float16  # type in which sounds wait for their batch
 
@@ -52,6 +52,11 @@ class SoundSplit:
 
     def __len__(self) -> int:
         return len(self.label) - 1
+
+    @property
+    def heard(self) -> list[int]:
+        """The numbers of the utterances that have a sound."""
+        return [i for i, sound in enumerate(self.sounds) if sound is not None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +114,7 @@ def sound_splits(
 ) -> dict[str, SoundSplit]:
     """Decodes the clips of all splits in worker processes, and prints what cannot be heard.
 
-    A sound of more than 30 s is cut there.
+    Of a sound of more than 30 s, the first of its equal parts of at most 30 s is taken.
 
     Args:
       extractor: prepares the encoder's input of a clip.
@@ -150,13 +155,9 @@ def _sound_split(
             silent.append(f"{utterance.id}: {prepared.reason}")
     if silent:
         print(f"{name}: {len(silent)} of {len(utterances)} utterances are not heard, such as {silent[0]}")
-    label = [
-        UNLABELLED if u.label is None or sound is None else labels.index(u.label)
-        for u, sound in zip(utterances, sounds, strict=True)
-    ]
-    sentiment = [UNLABELLED if u.sentiment is None else SENTIMENTS.index(u.sentiment) for u in utterances]
-    numbers = (np.array([*each, UNLABELLED], np.int32) for each in (label, sentiment))
-    return SoundSplit(sounds=tuple(sounds), label=next(numbers), sentiment=next(numbers))
+    label, sentiment = targets(utterances, labels)
+    label[[i for i, sound in enumerate(sounds) if sound is None]] = UNLABELLED
+    return SoundSplit(sounds=tuple(sounds), label=label, sentiment=sentiment)
 
 
 def batches(
@@ -171,7 +172,7 @@ def batches(
       rng: for updates; it shuffles the sounds and chooses what is heard of them. Without it, whole sounds come in the
         order of their lengths.
     """
-    heard = [i for i, sound in enumerate(split.sounds) if sound is not None]
+    heard = split.heard
     lengths = {i: len(split.sounds[i]) for i in heard}  # pyright: ignore[reportArgumentType]
     order = rng.permutation(heard).tolist() if rng is not None else sorted(heard, key=lambda i: -lengths[i])
     for start in range(0, len(order), rows):

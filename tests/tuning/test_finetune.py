@@ -3,13 +3,12 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from tiny_encoders import save_bert
+from tuning_runs import assert_same_weights, fit, fit_interrupted, metrics
 
 from jmer import finetune
 from jmer.base import cli
@@ -17,15 +16,7 @@ from jmer.base.errors import UserError
 from jmer.base.types import Heard, Turn
 from jmer.features import registry
 from jmer.features.text.tuned import TunedText
-from jmer.tuning import fit as fitting
 from jmer.tuning.options import TuneOptions
-
-
-def fit(options: TuneOptions, workdir: Path) -> None:
-    """Fine-tunes. Optax promotes integers to floats, which strict promotion forbids; jmer's own code is strict."""
-    with jax.numpy_dtype_promotion("standard"):
-        fitting.fit(options, workdir)
-
 
 LABELS = ("cross", "glad")
 WORDS = {"glad": "happy", "cross": "sad"}
@@ -59,10 +50,6 @@ def options(table: Path, base: Path) -> TuneOptions:
     )  # fmt: skip
 
 
-def metrics(run: Path, split: str) -> dict[str, Any]:
-    return json.loads((run / "eval" / split / "metrics.json").read_text())
-
-
 @pytest.fixture(scope="module")
 def tuned(options: TuneOptions, tmp_path_factory: pytest.TempPathFactory) -> Path:
     workdir = tmp_path_factory.mktemp("runs") / "tuned"
@@ -84,21 +71,8 @@ def test_without_the_context_nothing_is_learnt(options: TuneOptions, tmp_path: P
 def test_an_interrupted_run_goes_on_bit_for_bit(
     options: TuneOptions, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    saved = fitting.Checkpoints.save
-
-    def interrupted(self: Any, epoch: int, **items: Any) -> None:
-        saved(self, epoch, **items)
-        if epoch == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fitting.Checkpoints, "save", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            fit(options, tmp_path / "run")
-    fit(options, tmp_path / "run")
-    for name in ("model.safetensors", "head.safetensors"):
-        one, other = (load_file(run / "model" / name) for run in (tuned, tmp_path / "run"))
-        jax.tree.map(np.testing.assert_array_equal, one, other)
+    fit_interrupted(options, tmp_path / "run", monkeypatch)
+    assert_same_weights(tuned, tmp_path / "run")
     lines = [(run / "seeds/0/metrics.jsonl").read_text().splitlines() for run in (tuned, tmp_path / "run")]
     losses = [[json.loads(line)["train_loss"] for line in each] for each in lines]
     assert losses[0] == losses[1]

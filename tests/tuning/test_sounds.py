@@ -5,33 +5,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 import soundfile
 from safetensors.numpy import load_file
 from tiny_encoders import save_bert, save_whisper
+from tuning_runs import assert_same_weights, fit, fit_interrupted, metrics
 
 from jmer.base.errors import UserError
 from jmer.base.types import SAMPLE_RATE, UNLABELLED
 from jmer.features import registry, worker
 from jmer.features.audio.tuned import TunedAudio
-from jmer.tuning import fit as fitting
 from jmer.tuning import probe, sounds
 from jmer.tuning.options import TuneOptions
 
 LABELS = ("high", "low")
 PITCH = {"high": 900, "low": 200}
-
-
-def fit(options: TuneOptions, workdir: Path) -> None:
-    """Fine-tunes. Optax promotes integers to floats, which strict promotion forbids; jmer's own code is strict."""
-    with jax.numpy_dtype_promotion("standard"):
-        fitting.fit(options, workdir)
-
-
-def metrics(run: Path, split: str) -> dict[str, Any]:
-    return json.loads((run / "eval" / split / "metrics.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -90,21 +79,8 @@ def test_it_hears_the_pitch_and_extraction_reads_what_was_left(tuned: Path, tabl
 def test_an_interrupted_run_goes_on_bit_for_bit(
     options: TuneOptions, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    saved = fitting.Checkpoints.save
-
-    def interrupted(self: Any, epoch: int, **items: Any) -> None:
-        saved(self, epoch, **items)
-        if epoch == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fitting.Checkpoints, "save", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            fit(options, tmp_path / "run")
-    fit(options, tmp_path / "run")
-    for name in ("model.safetensors", "head.safetensors"):
-        one, other = (load_file(run / "model" / name) for run in (tuned, tmp_path / "run"))
-        jax.tree.map(np.testing.assert_array_equal, one, other)
+    fit_interrupted(options, tmp_path / "run", monkeypatch)
+    assert_same_weights(tuned, tmp_path / "run")
 
 
 def test_folds_by_speaker_keep_the_last_epoch_of_adapters(options: TuneOptions, tmp_path: Path):
