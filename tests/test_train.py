@@ -79,6 +79,7 @@ def test_it_logs_every_epoch_of_every_seed(trained):
 @pytest.mark.parametrize("when", ["before", "after", "without its hashes"])
 def test_killed_and_run_again_it_ends_with_the_same_parameters(dataset, trained, tmp_path, monkeypatch, when):
     save = checkpoint.Checkpoints.save
+    monkeypatch.setattr(checkpoint, "PAUSE", 0)  # every epoch is saved
 
     def killed(self, epoch, **parts):
         if when != "before" or epoch != 3:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from jmer.training import checkpoint
 from jmer.tuning import fit as fitting
 from jmer.tuning.options import TuneOptions
 
@@ -29,6 +30,7 @@ def fit_interrupted(options: TuneOptions, workdir: Path, monkeypatch: pytest.Mon
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "PAUSE", 0)  # every epoch is saved
         patch.setattr(fitting.Checkpoints, "save", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fit(options, workdir)

@@ -175,10 +175,10 @@ class RunDirectory:
         files.save_json(self.diverged, [*earlier, {"epoch": epoch, "seeds": list(seeds), **settings}])
 
     def _is_diverged(self) -> bool:
-        """Whether the epoch after the latest checkpoint is one that diverged."""
+        """Whether no epoch has been saved since one diverged."""
         if not self.diverged.is_file():
             return False
-        return _read_json(self.diverged)[-1]["epoch"] == checkpoint.latest_epoch(self.checkpoints) + 1
+        return _read_json(self.diverged)[-1]["epoch"] > checkpoint.latest_epoch(self.checkpoints)
 
     def _writer(self) -> str:
         """Says which version of jmer wrote the run, and what to do."""

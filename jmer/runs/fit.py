@@ -144,7 +144,8 @@ def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
                 best=np.max(progress.best_score, axis=1) if by_dev else None,
                 seconds=time.perf_counter() - start,
             )
-        checkpoints.save(epoch, state=state, best={"params": kept, "stats": stats}, progress=progress.to_json())
+        if checkpoints.due() or progress.finished(epochs=options.epochs, patience=options.patience):
+            checkpoints.save(epoch, state=state, best={"params": kept, "stats": stats}, progress=progress.to_json())
     if log:
         log.close()
 
@@ -163,7 +164,8 @@ def _check_finite(run: RunDirectory, options: TrainOptions, *, epoch: int, finit
     seeds = [seed for seed, fine in zip(options.all_seeds, finite, strict=True) if not fine]
     if is_main():
         run.record_divergence(epoch, seeds=seeds, options=options)
-    kept = f"epoch {epoch - 1} is kept" if epoch > 1 else "no epoch is kept"
+    last = latest_epoch(run.checkpoints)
+    kept = f"epoch {last} is kept" if last else "no epoch is kept"
     raise UserError(
         f"{run.path}: training diverged in epoch {epoch}: the loss, the parameters or the dev logits of seed "
         f"{', '.join(map(str, seeds))} are infinite or NaN; {kept}; run the same command with a lower --config.lr "

@@ -1,4 +1,4 @@
-"""Orbax checkpoints of a run, one for each epoch, with hashes of their own.
+"""Orbax checkpoints of a run, each of one epoch, with hashes of their own.
 
 The folder of an epoch holds three items: `state` (all that training goes on from), `best` (the parameters that each
 seed keeps and the feature statistics, which evaluation and prediction load) and `progress` (JSON). Orbax restores a
@@ -8,6 +8,7 @@ file is written last, so an epoch without it was interrupted while it was saved.
 
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ import orbax.checkpoint as ocp
 
 from jmer.base import files
 from jmer.base.errors import UserError
-from jmer.training.devices import is_main
+from jmer.training.devices import as_main, is_main
 
 Tree = Any  # a pytree of arrays
 
 _KEEP = 2  # the latest epoch, and the one before it in case the latest is damaged
 _HASHES = ".sha256.json"
+PAUSE = 9  # the least time between two saves, in multiples of the time that the last one took
 
 
 def latest_epoch(folder: Path) -> int:
@@ -68,9 +70,19 @@ class Checkpoints:
             item_names=("state", "best", "progress"),
             options=ocp.CheckpointManagerOptions(max_to_keep=_KEEP, enable_async_checkpointing=False),
         )
+        self._ended, self._seconds = 0.0, 0.0  # of the last save
+
+    def due(self) -> bool:
+        """Returns whether an epoch that has just ended is worth saving.
+
+        It is not right after another save, so that epochs of milliseconds do not spend more than a tenth of the time on
+        saving. A run that is killed then loses no more than nine times what a save takes.
+        """
+        return as_main(time.perf_counter() - self._ended >= PAUSE * self._seconds)
 
     def save(self, epoch: int, *, state: Tree, best: Tree, progress: Mapping[str, Any]) -> None:
         """Saves an epoch; on return its checkpoint is whole on disk, and all but the latest two are removed."""
+        start = time.perf_counter()
         self._manager.save(
             epoch,
             args=ocp.args.Composite(
@@ -79,13 +91,14 @@ class Checkpoints:
                 progress=ocp.args.JsonSave(dict(progress)),
             ),
         )
-        if not is_main():
-            return
-        folder = self.folder / str(epoch)
-        files.save_json(_hash_file(folder), _hashes(folder))
-        for old in self.folder.glob(f"*{_HASHES}"):
-            if not (self.folder / old.name.removesuffix(_HASHES)).is_dir():
-                old.unlink()
+        if is_main():
+            folder = self.folder / str(epoch)
+            files.save_json(_hash_file(folder), _hashes(folder))
+            for old in self.folder.glob(f"*{_HASHES}"):
+                if not (self.folder / old.name.removesuffix(_HASHES)).is_dir():
+                    old.unlink()
+        self._ended = time.perf_counter()
+        self._seconds = self._ended - start
 
     def restore(self, epoch: int, *, state: Tree, best: Tree) -> tuple[Tree, Tree, dict[str, Any]]:
         """Returns (state, best, progress) of an epoch.

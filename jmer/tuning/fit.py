@@ -226,7 +226,8 @@ def _fit_seed(task: Task, seed: int, folder: Path) -> tuple[Flat, float]:
             best=np.max(progress.best_score, axis=1) if by_dev else None,
             seconds=time.perf_counter() - start,
         )
-        checkpoints.save(epoch, state=state, best={"params": best}, progress=progress.to_json())
+        if checkpoints.due() or epoch == options.epochs:
+            checkpoints.save(epoch, state=state, best={"params": best}, progress=progress.to_json())
     log.close()
     return best, progress.best_score[0][0]
 
