@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from jmer.base import cli
+from jmer.base.errors import UserError
 from jmer.training.options import TrainOptions
 
 
@@ -27,6 +28,11 @@ def main(argv: Sequence[str]) -> int:
     distributed.add_argument("--processes", type=int, help="number of processes")
     distributed.add_argument("--process", type=int, help="number of this process, counted from 0")
     args = cli.parse(parser, argv, options=TrainOptions)
+    if args.coordinator and args.options.cv != "none" and args.options.fold < 0:
+        raise UserError(
+            "--coordinator cannot be used with config.cv, because the folds are scored in one process; train each fold "
+            "by a command of its own, with --config.fold=0 and so on"
+        )
 
     # These modules import JAX, which takes seconds. A mistake in the arguments is reported before.
     import jax

@@ -122,6 +122,8 @@ def test_what_training_refuses(root, dataset, trained, tmp_path, capsys):
     assert "nowhere does not exist" in errors(capsys, config, f"--config.dataset={tmp_path}/nowhere", workdir)
     assert "config.modalities is smell" in errors(capsys, config, data, workdir, "--config.modalities=smell")
     assert "config.hidden was 8, is 128" in errors(capsys, config, data, f"--workdir={trained}", "--config.seeds=2")
+    folds = ("--config.cv=speaker", "--coordinator=localhost:1")
+    assert "--coordinator cannot be used with config.cv" in errors(capsys, config, data, workdir, *folds)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").touch()
     assert "holds no run" in errors(capsys, config, data, f"--workdir={tmp_path}/full")

@@ -1,6 +1,5 @@
 """Folds for cross-validation: the dialogues of a dataset, or of a corpus, in new splits."""
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -10,7 +9,7 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import GroupKFold
 
 from jmer.base.errors import UserError
-from jmer.base.types import UNLABELLED, Corpus
+from jmer.base.types import Corpus
 from jmer.dataset.store import Dataset
 
 
@@ -31,23 +30,16 @@ def fold_of(dataset: Dataset, number: int, *, by: str, count: int, dev: bool) ->
     """
     if dataset.manifest["views"]:
         raise UserError(f"{dataset.path} has augmented views, which config.cv cannot use; extract it without views")
-    found = [
-        ((split, i), dialogue)
-        for split in dataset.manifest["splits"]
-        for i, dialogue in enumerate(dataset.stored(split))
-        if (dialogue.labels != UNLABELLED).any()
-    ]
-    splits = _splits(
-        [dialogue.speakers for _, dialogue in found], number, by=by, count=count, dev=dev, where=str(dataset.path)
-    )
+    speakers = dataset.labelled
+    splits = _splits(list(speakers.values()), number, by=by, count=count, dev=dev, where=str(dataset.path))
     members = {
-        name: [place for (place, _), split in zip(found, splits, strict=True) if split == name]
+        name: [place for place, split in zip(speakers, splits, strict=True) if split == name]
         for name in dict.fromkeys(splits)
     }
-    utterances = Counter()
-    for split, (_, dialogue) in zip(splits, found, strict=True):
-        utterances[split] += len(dialogue)
-    sizes = {name: {"dialogues": len(each), "utterances": utterances[name]} for name, each in members.items()}
+    sizes = {
+        name: {"dialogues": len(places), "utterances": sum(len(speakers[place]) for place in places)}
+        for name, places in members.items()
+    }
     return replace(dataset, members=members, manifest={**dataset.manifest, "splits": sizes})
 
 

@@ -22,7 +22,7 @@ from types import MappingProxyType
 from typing import Any
 
 from jmer.base.errors import UserError
-from jmer.base.types import MODALITIES, Features
+from jmer.base.types import MODALITIES, UNLABELLED, Features
 from jmer.dataset import manifest as manifests
 from jmer.dataset import records
 from jmer.dataset.manifest import MANIFEST as MANIFEST  # the name of the file, for messages about a dataset
@@ -162,6 +162,16 @@ class Dataset:
             for dialogue in self.stored(split):
                 lengths = {m: max([length, *map(len, dialogue.sequences[m])]) for m, length in lengths.items()}
         return lengths
+
+    @functools.cached_property
+    def labelled(self) -> Mapping[tuple[str, int], tuple[str, ...]]:
+        """The split and position of each dialogue that has a label -> the speakers of its utterances."""
+        return {
+            (split, i): dialogue.speakers
+            for split in self.manifest["splits"]
+            for i, dialogue in enumerate(self.stored(split))
+            if (dialogue.labels != UNLABELLED).any()
+        }
 
     def split(self, name: str) -> tuple[Features, ...]:
         """Returns the dialogues of a split; arguments and errors as for `stored`."""

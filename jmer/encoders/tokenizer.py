@@ -58,6 +58,7 @@ class Tokenizer:
             ) from error
         self.limit = min(positions, self._tokenizer.model_max_length)
         self.padding = int(self._tokenizer.pad_token_id or 0)
+        self.mask: int | None = self._tokenizer.mask_token_id
 
     @property
     def first(self) -> int:

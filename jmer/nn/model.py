@@ -2,13 +2,12 @@
 
     modalities -> [difference from the speaker's mean] -> [pooled sequences beside them] -> input -> [early fusion]
                -> encoder -> [co-attention] -> [graph over modality nodes] -> [gated fusion]
-               -> [graph over utterances] -> head -> [late fusion of logits] -> [linear term] -> [specialist]
+               -> [graph over utterances] -> head -> [late fusion of logits] -> [linear terms] -> [specialist]
 
 The values that flow are `[B, U, M, D]`: M branches, one for each modality until they are fused. A mask `[B, U, M]` says
 which branches of an utterance are present.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -46,6 +45,8 @@ class Output(NamedTuple):
     gates: `[B, U, G]` float32, the share in the fusion of each of the G names in `Model.gate_names`. They sum to 1; all
       are 0 where an utterance has no modality, and there are none with early fusion.
     sentiment: `[B, U, 3]` logits; None without the sentiment task.
+    branches: `[B, U, M, C]` logits of each branch by itself, and `branch_mask` `[B, U, M]`, which are present; None
+      without their losses.
     specialist: `[B, U, K + 1]` logits of the K specialist classes and of all others; None without a specialist.
     embedding: `[B, U, D]` of length 1, for the contrastive loss; None without that loss.
     prototypes: `[C, D]` of length 1; None without prototypes.
@@ -54,6 +55,8 @@ class Output(NamedTuple):
     logits: jax.Array
     gates: jax.Array
     sentiment: jax.Array | None = None
+    branches: jax.Array | None = None
+    branch_mask: jax.Array | None = None
     specialist: jax.Array | None = None
     embedding: jax.Array | None = None
     prototypes: jax.Array | None = None
@@ -131,18 +134,22 @@ class Model(nn.Module):
 
         head = _each_branch(Head, in_axes=(0,))(options=o, classes=len(self.labels), name="head")
         hidden, logits = head(_branches_first(x))
-        if o.fusion in ("late", "hybrid"):
-            gates = LateFusion(name="late_fusion")(present)
-            hidden, logits = (jnp.einsum("bum,bumd->bud", gates, a) for a in (hidden, logits))
-        else:
-            hidden, logits = hidden[:, :, 0], logits[:, :, 0]
-        return self._output(hidden, logits if linear is None else logits + linear, gates)
+        if o.fusion not in ("late", "hybrid"):
+            return self._output(hidden[:, :, 0], sum(linear, logits[:, :, 0]), gates)
+        gates = LateFusion(name="late_fusion")(present)
+        mixed, total = (jnp.einsum("bum,bumd->bud", gates, a) for a in (hidden, logits))
+        output = self._output(mixed, sum(linear, total), gates)
+        if not o.branch_loss:
+            return output
+        if linear:  # a joint branch, which comes last, has none
+            logits = logits.at[:, :, : len(linear)].add(jnp.stack(linear, axis=2))
+        return output._replace(branches=logits, branch_mask=present)
 
     def _inputs(
         self, batch: Batch
-    ) -> tuple[Float[Array, "B U M D"], Bool[Array, "B U M"], Float[Array, "B U C"] | None]:
+    ) -> tuple[Float[Array, "B U M D"], Bool[Array, "B U M"], list[Float[Array, "B U C"]]]:
         """Returns every modality standardised, augmented in training and brought to one width; its mask; and the linear
-        term of the logits, where there is one."""
+        terms of the logits, one a modality, where the options ask for them."""
         o, training, sequence_dims = self.options, self.has_rng("dropout"), dict(self.sequence_dims)
         present = jnp.stack([batch.present[m] & batch.mask for m, _ in self.dims], axis=-1)
         if training and o.modality_dropout:
@@ -172,7 +179,7 @@ class Model(nn.Module):
                 parts = x[..., :width].reshape(*x.shape[:-1], -1, count, dim // count)
                 x = jnp.concatenate([self._weighed(modality, parts), x[..., width:]], axis=-1)
             each.append(nn.relu(dense(o.hidden, precision=o.precision, name=f"{modality}_in")(x)))
-        return jnp.stack(each, axis=2), present, functools.reduce(jnp.add, linear) if linear else None
+        return jnp.stack(each, axis=2), present, linear
 
     def _weighed(self, modality: str, states: Float[Array, "B U parts K D"]) -> Float[Array, "B U D2"]:
         """Returns the mean of K hidden states of an encoder with learned weights; the parts end to end.

@@ -132,6 +132,8 @@ class AuxiliaryOptions:
 
     sentiment: float = option(0.0, "Weight of the sentiment task, for datasets with sentiments; 0 switches it off.",
                               at_least=0)  # fmt: skip
+    branch_loss: float = option(0.0, "Weight of the losses of the branches that late and hybrid fusion mix, each by "
+                                "itself, so that one also answers without the others.", at_least=0)  # fmt: skip
     specialist: str = option("", "Labels of a second classifier for rare classes, comma-separated.")
     specialist_weight: float = option(0.5, "Its weight in the loss, and where it is merged with the main classifier.",
                                       above=0, below=1)  # fmt: skip
@@ -166,6 +168,11 @@ class ModelOptions(InputOptions, EncoderOptions, FusionOptions, GraphOptions, Au
                     f"config.{name} needs each modality's encoding, but config.fusion=early joins the modalities "
                     "before the encoder; take gated, late or hybrid fusion, or leave it out"
                 )
+        if self.branch_loss and self.fusion not in ("late", "hybrid"):
+            raise UserError(
+                f"config.branch_loss needs branches with logits of their own, but config.fusion is {self.fusion}; take "
+                "late or hybrid fusion, or leave it out"
+            )
 
 
 def _ascending(bins: tuple[str, ...]) -> bool:

@@ -77,6 +77,12 @@ class Objective:
         )
         if output.sentiment is not None:
             loss += o.sentiment * classification_loss(output.sentiment, batch.sentiment)
+        if output.branches is not None and output.branch_mask is not None:
+            for i in range(output.branches.shape[2]):
+                labels = jnp.where(output.branch_mask[:, :, i], batch.label, UNLABELLED)
+                loss += o.branch_loss * classification_loss(
+                    output.branches[:, :, i], labels, class_weights=self.class_weights, log_prior=self.log_prior
+                )
         if output.specialist is not None:
             labels = specialist_labels(batch.label, self.specialist)
             loss += o.specialist_weight * classification_loss(

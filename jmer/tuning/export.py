@@ -2,7 +2,8 @@
 
 config.json, tokenizer files, model.safetensors     of an encoder whose weights were all trained
 adapter_config.json, adapter_model.safetensors      of adapters, beside a base that is named
-head.safetensors                                    the heads, on the mean over an utterance's tokens
+head.safetensors                                    the heads, on the mean over an utterance's tokens; of the linear
+                                                    term, on those of all hidden states end to end
 jmer.json                                           labels, and how the encoder reads a dialogue
 README.md                                           the card
 """
@@ -71,7 +72,12 @@ def write(
 
 
 def _on_raw_vectors(head: Any, stats: Any) -> dict[str, np.ndarray]:
-    """Returns a head for vectors as they are pooled, given one for standardised vectors."""
+    """Returns a head for vectors as they are pooled, given one for standardised vectors.
+
+    A head without a bias, the linear term over all hidden states, reads vectors as they are pooled already.
+    """
+    if "bias" not in head:
+        return {"kernel": np.ascontiguousarray(head["kernel"], np.float32)}
     kernel = np.asarray(stats["scale"])[:, None] * np.asarray(head["kernel"])
     bias = np.asarray(head["bias"]) - np.asarray(stats["mean"]) @ kernel
     return {"kernel": np.ascontiguousarray(kernel, np.float32), "bias": np.ascontiguousarray(bias, np.float32)}

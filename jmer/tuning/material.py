@@ -80,6 +80,8 @@ class TextMaterial(Material):
         """
         encoder = TextEncoder(options.model)
         self._open(encoder, options)
+        if options.mask_tokens and encoder.tokenizer.mask is None:
+            raise UserError(f"config.mask_tokens: the tokenizer of {options.model} has no mask token; leave it out")
         self.splits = {
             name: rows.token_split(dialogues, labels=corpus.labels, options=options, tokenizer=encoder.tokenizer)
             for name, dialogues in corpus.splits.items()
@@ -89,7 +91,7 @@ class TextMaterial(Material):
         self._shape = rows.shape_of(self.splits.values(), width=width, batch_tokens=options.batch_tokens)
 
     def batches(self, split: str, *, rng: np.random.Generator | None = None) -> Iterator[rows.TokenBatch]:
-        return rows.batches(self.splits[split], self._shape, rng=rng)
+        return rows.batches(self.splits[split], self._shape, masked=self.options.mask_tokens, rng=rng)
 
     def updates(self, rng: np.random.Generator) -> int:
         return rows.batch_count(self.splits["train"], self._shape, rng=rng)
@@ -153,7 +155,13 @@ def text_classifier(encoder: TextEncoder, options: TuneOptions, *, layer: int, c
 
 def _heads(options: TuneOptions, *, layer: int, classes: int) -> dict[str, Any]:
     """Returns the arguments that all classifiers have."""
-    return {"classes": classes, "sentiment": bool(options.sentiment), "rate": options.dropout, "layer": layer}
+    return {
+        "classes": classes,
+        "sentiment": bool(options.sentiment),
+        "rate": options.dropout,
+        "layer": layer,
+        "linear": options.linear,
+    }
 
 
 def material(options: TuneOptions, corpus: Corpus) -> Material:

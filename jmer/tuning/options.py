@@ -25,6 +25,8 @@ class TextOptions(ContextOptions):
     """What an encoder of text is given."""
 
     batch_tokens: int = option(2048, "Tokens of a batch of text, padding included.", at_least=8)
+    mask_tokens: float = option(0.0, "Share of the tokens of the utterances that an update hides behind the encoder's "
+                                "mask token.", at_least=0, below=1)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,7 @@ class TuneOptions(
     model: str = option("", "Encoder of text or of speech to begin with: a directory in Hugging Face's layout, or an "
                         "id on their hub.")  # fmt: skip
     layer: int = option(-1, "Hidden state that the heads read, -1 for the last; layers above it are left out.")
+    linear: bool = option(False, "A linear term of the logits, zero at first, reads the mean of every hidden state.")
     head: str = option("random", "The head begins at random, or as a probe: a logistic regression on the vectors of "
                        "the encoder as published (Kumar et al. 2022).", choices=("random", "probe"))  # fmt: skip
     train_embeddings: bool = option(False, "What lies below the layers, such as token embeddings and convolutions, is "

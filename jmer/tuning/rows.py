@@ -42,12 +42,14 @@ class TokenSplit:
 
     passages: each with the number, within the split, of its dialogue's first utterance.
     label, sentiment: `[N + 1]` int32, of all utterances, then one of padding.
+    padding, mask: the ids of these tokens; an encoder may have no mask token.
     """
 
     passages: tuple[tuple[Passage, int], ...]
     label: Int[np.ndarray, " _"]
     sentiment: Int[np.ndarray, " _"]
     padding: int
+    mask: int | None
 
     def __len__(self) -> int:
         return len(self.label) - 1
@@ -67,7 +69,9 @@ def token_split(
         found += [(passage, first) for passage in passages(turns, options, tokenizer)]
         first += len(turns)
     label, sentiment = targets([u for d in dialogues for u in d.utterances], labels)
-    return TokenSplit(passages=tuple(found), label=label, sentiment=sentiment, padding=tokenizer.padding)
+    return TokenSplit(
+        passages=tuple(found), label=label, sentiment=sentiment, padding=tokenizer.padding, mask=tokenizer.mask
+    )
 
 
 def targets(
@@ -101,15 +105,23 @@ def shape_of(splits: Iterable[TokenSplit], *, width: int, batch_tokens: int) -> 
     return Shape(rows=max(batch_tokens // width, 1), width=width, slots=slots)
 
 
-def batches(split: TokenSplit, shape: Shape, *, rng: np.random.Generator | None = None) -> Iterator[TokenBatch]:
+def batches(
+    split: TokenSplit, shape: Shape, *, masked: float = 0.0, rng: np.random.Generator | None = None
+) -> Iterator[TokenBatch]:
     """Yields batches of one shape until every passage was in one.
 
     Args:
-      rng: shuffles the passages; without it the longest come first, which needs the fewest rows.
+      masked: the probability that `rng` puts the mask token in place of a token of an utterance.
+      rng: for updates; it shuffles the passages. Without it nothing is masked, and the longest passages come first,
+        which needs the fewest rows.
     """
     packed = _packed(split, shape, rng)
     for i in range(0, len(packed), shape.rows):
-        yield _batch(split, packed[i : i + shape.rows], shape)
+        batch = _batch(split, packed[i : i + shape.rows], shape)
+        if masked and rng is not None and split.mask is not None:
+            hidden = (batch.slot != NONE) & (rng.random(batch.ids.shape) < masked)
+            batch = batch._replace(ids=np.where(hidden, np.int32(split.mask), batch.ids))
+        yield batch
 
 
 def batch_count(split: TokenSplit, shape: Shape, *, rng: np.random.Generator) -> int:

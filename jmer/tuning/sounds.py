@@ -112,7 +112,7 @@ def _higher(spectrogram: np.ndarray, factor: float) -> np.ndarray:
 def sound_splits(
     splits: Mapping[str, Sequence[Dialogue]], extractor: HFAudio, *, labels: Sequence[str]
 ) -> dict[str, SoundSplit]:
-    """Decodes the clips of all splits in worker processes, and prints what cannot be heard.
+    """Decodes the clips of all splits in worker processes, and prints what cannot be heard or is cut.
 
     Of a sound of more than 30 s, the first of its equal parts of at most 30 s is taken.
 
@@ -146,15 +146,19 @@ def _sound_split(
         pool.submit(worker.prepare, u.clip, {"audio": extractor}, max_seconds=u.max_seconds) if u.clip else None
         for u in utterances
     ]
-    sounds, silent = [], []
+    sounds, silent, cut = [], [], []
     bar = cli.progress_bar(jobs, total=len(jobs), desc=f"hearing {name}", unit=" clips")
     for utterance, job in zip(utterances, bar, strict=True):
         prepared = job.result()["audio"] if job else Prepared(payload=None, reason="its clip is missing")
         sounds.append(prepared.payload[0][0].astype(_HELD) if prepared.payload else None)
         if not prepared.payload:
             silent.append(f"{utterance.id}: {prepared.reason}")
+        elif len(prepared.payload) > 1:
+            cut.append(utterance.id)
     if silent:
         print(f"{name}: {len(silent)} of {len(utterances)} utterances are not heard, such as {silent[0]}")
+    if cut:
+        print(f"{name}: of {len(cut)} utterances of more than 30 s the first part is heard, such as {cut[0]}")
     label, sentiment = targets(utterances, labels)
     label[[i for i, sound in enumerate(sounds) if sound is None]] = UNLABELLED
     return SoundSplit(sounds=tuple(sounds), label=label, sentiment=sentiment)

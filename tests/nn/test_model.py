@@ -6,9 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import tiny
 
 from jmer.base.labels import SENTIMENTS
+from jmer.base.types import UNLABELLED
 from jmer.nn.model import _from_mean as from_mean
 from jmer.nn.options import ContrastiveOptions
 from jmer.training.losses import classification_loss, consistency_loss, contrastive_loss
@@ -192,3 +194,29 @@ def test_the_difference_from_the_speakers_mean_is_that_of_its_definition():
             ]
             expected = x[b, u] - x[b, mates].mean(axis=0) if here[b, u] else 0 * x[b, u]
             np.testing.assert_allclose(found[b, u], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("fusion", ["late", "hybrid"])
+def test_each_branch_learns_by_itself_and_answers_where_the_others_are_missing(fusion):
+    model = tiny.model(fusion=fusion, linear=True, encoder="none", graph="none", branch_loss=0.5)
+    variables, plain = random_variables(model), ObjectiveOptions()
+    output = tiny.apply(model, variables, DATA)
+    assert output.branches is not None
+    assert output.branch_mask is not None
+    names = list(tiny.DIMS)
+    if fusion == "late":
+        for i, m in enumerate(names):
+            alone = DATA._replace(present={n: x & (n == m) for n, x in DATA.present.items()})
+            found, here = tiny.apply(model, variables, alone).logits, np.asarray(DATA.present[m] & DATA.mask)
+            np.testing.assert_allclose(found[here], output.branches[:, :, i][here], atol=1e-5)
+    each = []
+    for i in range(len(names) + (fusion == "hybrid")):
+        mask = DATA.present[names[i]] if i < len(names) else DATA.mask
+        np.testing.assert_array_equal(output.branch_mask[:, :, i] & DATA.mask, mask & DATA.mask)
+        labels = np.where(mask, DATA.label, UNLABELLED)
+        log_p = jax.nn.log_softmax(output.branches[:, :, i])
+        each.append(-np.mean([log_p[p][labels[p]] for p in zip(*np.nonzero(labels != UNLABELLED), strict=True)]))
+    stacked = jax.tree.map(lambda x: x[None], output)
+    with_branches = Objective(options=replace(plain, branch_loss=0.5), counts=(6, 2, 4))(stacked, DATA)
+    without = Objective(options=plain, counts=(6, 2, 4))(stacked._replace(branches=None, branch_mask=None), DATA)
+    np.testing.assert_allclose(with_branches - without, 0.5 * sum(each), rtol=1e-5)

@@ -108,10 +108,27 @@ def test_adapters_are_left_alone_and_predict_as_trained(options: TuneOptions, ba
         fit(replace(options, model=str(tmp_path / "run" / "model"), rank=2), tmp_path / "again")
 
 
+def test_a_linear_term_reads_every_hidden_state(options: TuneOptions, tmp_path: Path):
+    fit(replace(options, epochs=2, linear=True), tmp_path / "run")
+    model = tmp_path / "run/model"
+    heads, extractor = load_file(model / "head.safetensors"), TunedText(model=str(model), layers="all")
+    assert np.abs(heads["linear_head.kernel"]).max() > 1e-3  # it begins with zeros
+    lines = [line.split(",") for line in (tmp_path / "run/eval/test/predictions.csv").read_text().splitlines()[1:]]
+    for start in range(0, len(lines), 4):
+        turns = tuple(Turn(speaker, text) for _, _, speaker, text, *_ in lines[start : start + 4])
+        payloads = [extractor.prepare(Heard(turns, i)).payload for i in range(4)]
+        states = np.stack([e.vector for e in extractor.encode(payloads)])
+        last = states[:, -len(heads["head.kernel"]) :]
+        logits = last @ heads["head.kernel"] + heads["head.bias"] + states @ heads["linear_head.kernel"]
+        odds = logits[:, 1] - logits[:, 0]
+        expected = [float(line[-1]) for line in lines[start : start + 4]]
+        np.testing.assert_allclose(1 / (1 + np.exp(-odds)), expected, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        {"average": "ema", "decay": "cosine", "speakers": "names"},
+        {"average": "ema", "decay": "cosine", "speakers": "names", "mask_tokens": 0.1},
         {"average": "epochs", "decay": "constant", "class_weights": "sqrt", "label_smoothing": 0.1},
         {"layer_decay": 0.5, "causal": True, "context": 2, "remat": True, "train_embeddings": False, "dropout": 0.1},
     ],

@@ -91,3 +91,16 @@ def test_rows_are_nearly_full(tokenizer: Tokenizer):
     shape = shape_of([split], width=160, batch_tokens=320)
     filled = np.concatenate([(b.segment > 0).reshape(-1) for b in batches(split, shape, rng=np.random.default_rng(0))])
     assert filled.mean() > 0.85
+
+
+def test_updates_mask_a_share_of_the_utterances_tokens_and_scores_see_all(tokenizer: Tokenizer):
+    split = split_of(dialogues(200), tokenizer, speakers="letters")
+    shape = shape_of([split], width=40, batch_tokens=160)
+    whole, masked = (list(batches(split, shape, masked=m, rng=np.random.default_rng(1))) for m in (0.0, 0.25))
+    ids, seen = (np.concatenate([batch.ids for batch in each]) for each in (whole, masked))
+    own, hidden = np.concatenate([batch.slot for batch in whole]) != NONE, seen != ids
+    assert (seen[hidden] == tokenizer.mask).all()
+    assert not hidden[~own].any()  # prefixes, the first token, padding
+    assert 0.22 < hidden[own].mean() < 0.28
+    for a, b in zip(batches(split, shape), batches(split, shape, masked=0.25), strict=True):
+        np.testing.assert_array_equal(a.ids, b.ids)

@@ -1,6 +1,7 @@
 """Fine-tuning of an encoder of speech on tones: it learns, resumes, cross-validates, and is read by extraction."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from tiny_encoders import save_bert, save_whisper
 from tuning_runs import assert_same_weights, fit, fit_interrupted, metrics
 
 from jmer.base.errors import UserError
-from jmer.base.types import SAMPLE_RATE, UNLABELLED
+from jmer.base.types import SAMPLE_RATE, UNLABELLED, Dialogue, Utterance
 from jmer.features import registry, worker
+from jmer.features.audio.encoder import HFAudio
 from jmer.features.audio.tuned import TunedAudio
+from jmer.features.extractor import Prepared
 from jmer.tuning import probe, sounds
 from jmer.tuning.options import TuneOptions
 
@@ -104,6 +107,18 @@ def test_what_cannot_be_heard_is_said(options: TuneOptions, table: Path, tmp_pat
     silent.write_text(f"{header}\n{silent.read_text()}")
     with pytest.raises(UserError, match="no utterance of the train split has a clip with sound"):
         fit(replace(options, root=str(silent)), tmp_path / "silent")
+
+
+def test_a_long_sound_is_cut_and_that_is_said(monkeypatch: pytest.MonkeyPatch, capsys):
+    part = np.ones((10, 4), np.float32)
+    prepared = iter([[(part, None)], [(2 * part, None), (3 * part, None)]])
+    monkeypatch.setattr(sounds.worker, "pool", lambda _: ThreadPoolExecutor(1))
+    monkeypatch.setattr(sounds.worker, "prepare", lambda *_, **__: {"audio": Prepared(payload=next(prepared))})
+    utterances = tuple(Utterance(id=f"u{i}", speaker="a", text="", clip=Path(f"{i}.wav")) for i in range(2))
+    dialogues = {"train": [Dialogue(id="d", utterances=utterances)]}
+    found = sounds.sound_splits(dialogues, HFAudio(model=""), labels=LABELS)
+    np.testing.assert_array_equal(found["train"].sounds[1], 2 * part)
+    assert "train: of 1 utterances of more than 30 s the first part is heard, such as u1" in capsys.readouterr().out
 
 
 def test_layers_that_are_not_there_are_refused(options: TuneOptions, tmp_path: Path):
