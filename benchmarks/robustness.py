@@ -1,6 +1,6 @@
 """What trained models lose when words are misheard, speech is noisy, or faces are missing.
 
-    python benchmarks/robustness.py --meld=data/MELD.Raw --text-run=runs/meld-tuned-graph \\
+    python benchmarks/robustness.py --meld=data/MELD.Raw --text-run=runs/meld-graph \\
         --ravdess=data/RAVDESS --speech-run=runs/ravdess-speech --face-run=runs/ravdess-both
 
 The models are trained on data as they are, and scored on damaged data: MELD's dev split, and the folds of RAVDESS.

@@ -209,6 +209,11 @@ def test_scores_are_those_of_the_ablation(heading: str, table: str):
         assert tuple(row[1:3]) in measured, row
 
 
+def test_scores_of_damaged_data_are_those_of_the_benchmark():
+    shown = [row[2:] for row in rows(section("docs/accuracy.md", "Damaged data"))]
+    assert shown == [row[3:] for row in rows(read("benchmarks/results/robustness.md"))]
+
+
 def test_scores_of_configs_are_those_of_their_docstrings():
     shown = rows(section("docs/accuracy.md", "The configs"))
     assert {f"configs/{row[0].split('`')[1]}.py" for row in shown} <= set(CONFIGS)
