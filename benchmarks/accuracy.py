@@ -10,23 +10,21 @@ table of all rows goes to benchmarks/results. Ablations have scripts of their ow
 
 import argparse
 import json
-import os
-import platform
 import re
 import shlex
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from held_out import cell
+from synthetic import machine, write
+
 from jmer.base import files
 
-RESULTS = Path(__file__).parent / "results"
 TEXT = "sentence-transformers/all-MiniLM-L6-v2"
 SPEECH = "openai/whisper-tiny.en"
 
@@ -38,13 +36,11 @@ class Row:
     name: data, then the model.
     commands: one after another, with `WORK/` before what they write.
     scores: the folder of scores that the last command leaves, below `WORK`.
-    needs: the arguments that name what the commands read.
     """
 
     name: str
     commands: tuple[str, ...]
     scores: str
-    needs: tuple[str, ...] = ("meld",)
 
 
 def extract(source: str, out: str, *options: str) -> str:
@@ -72,7 +68,10 @@ SPEECH_ALONE = (
     "--config.audio.pooling=mean,std",
 )
 LAST = extract("meld", "meld-minilm", "--config.root=MELD", "--config.text.model=TEXT", *TEXT_ALONE)
-FROZEN = extract("meld", "meld-frozen", "--config.root=MELD", "--config.text.model=TEXT", *STATES, *TEXT_ALONE)
+FROZEN = (
+    extract("meld", "meld-frozen", "--config.root=MELD", "--config.text.model=TEXT", *STATES, *TEXT_ALONE),
+    train("meld/graph", "meld-frozen", "frozen"),
+)
 TUNED = finetune("meld/tuned", "tuned")
 GRAPH = (
     TUNED,
@@ -87,8 +86,8 @@ CONFIGS = (
 )  # fmt: skip
 BRIEF = ("--config.seeds=5", "--config.epochs=20", "--config.patience=20")
 ROWS = (
-    Row("MELD: frozen", (FROZEN, train("meld/graph", "meld-frozen", "frozen")), "frozen/eval/dev"),
-    Row("MELD: frozen, vote", (FROZEN, train("meld/graph", "meld-frozen", "frozen")), "frozen/eval/dev-vote"),
+    Row("MELD: frozen", FROZEN, "frozen/eval/dev"),
+    Row("MELD: frozen, vote", FROZEN, "frozen/eval/dev-vote"),
     Row("MELD: fine-tuned", (TUNED,), "tuned/eval/dev"),
     Row("MELD: fine-tuned, then graph", GRAPH, "meld-graph/eval/dev"),
     Row("MELD: fine-tuned, then graph, vote", GRAPH, "meld-graph/eval/dev-vote"),
@@ -96,19 +95,16 @@ ROWS = (
         "RAVDESS: speech, other clips unknown",
         (CLIPS, train("ravdess/speech", "ravdess-clips", "speech-clips")),
         "speech-clips/eval/cv",
-        needs=("ravdess",),
     ),
     Row(
         "RAVDESS: speech",
         (ACTORS, train("ravdess/speech", "ravdess", "speech")),
         "speech/eval/cv",
-        needs=("ravdess", "faces"),
     ),
     Row(
         "RAVDESS: speech and face, all clips",
         (ACTORS, train("ravdess/speech_face", "ravdess", "both")),
         "both/eval/cv",
-        needs=("ravdess", "faces"),
     ),
     *(
         Row(f"MELD: config {name}", (LAST, train(name, "meld-minilm", name, *BRIEF)), f"{name}/eval/dev")
@@ -120,6 +116,7 @@ ROWS = (
         "ensemble/eval/dev-vote",
     ),
 )
+DATA = ("MELD", "RAVDESS", "FACES")  # what commands read besides encoders
 SCORES = ("weighted_f1", "macro_f1", "ece")
 
 
@@ -146,9 +143,9 @@ def main(argv: Sequence[str]) -> int:
     args.work.mkdir(parents=True, exist_ok=True)
     found = []
     for row in chosen:
-        lacking = [name for name in row.needs if not Path(getattr(args, name)).exists()]
+        lacking = [name for name in DATA if name in " ".join(row.commands) and not Path(places[name]).exists()]
         if lacking:
-            print(f"{row.name}: left out, since --{lacking[0]} names nothing that is there")
+            print(f"{row.name}: left out, since --{lacking[0].lower()} names nothing that is there")
             continue
         seconds = [run(command, args.work, places) for command in row.commands]
         scores = json.loads((args.work / row.scores / "metrics.json").read_text())
@@ -158,7 +155,7 @@ def main(argv: Sequence[str]) -> int:
         })  # fmt: skip
         print(" | ".join(cells(found[-1])), flush=True)
     if not args.only:
-        write(found)
+        write("accuracy", report(found), {"machine": machine(), "rows": found}, keep=True)
     return 0
 
 
@@ -184,25 +181,18 @@ def placed(command: str, places: Mapping[str, str]) -> str:
 
 def cells(row: Mapping[str, Any]) -> list[str]:
     """Returns the cells of a row of the table."""
-    each = []
-    for name in SCORES:
-        values = row.get(name, [])
-        spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-        each.append(f"{statistics.mean(values):.3f}{spread}".replace("0.", ".") if values else "")
+    each = [cell(row[name]) if name in row else "" for name in SCORES]
     return [row["row"], str(row["n"]), str(row["seeds"]), *each, f"{row['seconds']:.0f}"]
 
 
-def write(found: Sequence[Mapping[str, Any]]) -> None:
-    """Writes the table and the commands as Markdown, and the figures as JSON."""
-    packages = ", ".join(f"{p} {version(p)}" for p in ("jax", "flax", "optax", "transformers", "numpy"))
-    about = f"{platform.machine()}, {os.cpu_count()} cores; Python {platform.python_version()}, {packages}"
+def report(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns the lines of the table and of the commands, in Markdown."""
     head = ["row", "utterances", "seeds", "weighted F1", "macro-F1", "calibration error", "seconds"]
     table = [head, ["---"] * len(head), *map(cells, found)]
-    lines = ["# Accuracy", "", about, "", *(f"| {' | '.join(each)} |" for each in table), ""]
+    lines = ["# Accuracy", "", machine(), "", *(f"| {' | '.join(each)} |" for each in table), ""]
     lines += ["The seconds are those of the row's last command.", "", "```bash"]
-    lines += [f"python -m {c}" for c in dict.fromkeys(command for row in found for command in row["commands"])]
-    (RESULTS / "accuracy.md").write_text("\n".join([*lines, "```", ""]))
-    (RESULTS / "accuracy.json").write_text(json.dumps({"about": about, "rows": found}, indent=1) + "\n")
+    commands = dict.fromkeys(command for row in found for command in row["commands"])
+    return [*lines, *(f"python -m {command}" for command in commands), "```"]
 
 
 if __name__ == "__main__":

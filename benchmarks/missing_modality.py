@@ -13,13 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from held_out import cell, fold_runs, scores
 
 from jmer.base.types import Features
-from jmer.runs import directory
-from jmer.runs.directory import Run, RunDirectory
-from jmer.runs.predictor import predict_features
 from jmer.runs.scoring import dataset_of
-from jmer.training.metrics import classification_report
 
 
 def main(argv: Sequence[str]) -> int:
@@ -27,25 +24,20 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--workdir", type=Path, required=True, help="directory that jmer.train wrote with config.cv")
     parser.add_argument("--of", required=True, help="modality that the scored utterances have")
     args = parser.parse_args(argv)
-    folders = RunDirectory(args.workdir).fold(0).path.parent
-    runs = [directory.load(path) for path in sorted(folders.iterdir())]
+    runs = fold_runs(args.workdir)
     tested = [dataset_of(run, None).split("test") for run in runs]
     chosen = np.concatenate([d.present[args.of] for dialogues in tested for d in dialogues])
-    labels = np.concatenate([d.labels for dialogues in tested for d in dialogues])[chosen]
     print(f"{args.workdir}: {chosen.sum()} of {len(chosen)} utterances have {args.of}")
     print(f"{'hidden':10}{'weighted F1':>18}{'macro-F1':>18}")
     for hidden in ("none", *runs[0].inputs.modalities):
-        probs = np.concatenate([without(r, d, hidden) for r, d in zip(runs, tested, strict=True)], axis=1)[:, chosen]
-        each = [classification_report(labels, p.argmax(-1), p.shape[-1]) for p in probs]
-        figures = [[report[name] for report in each] for name in ("weighted_f1", "macro_f1")]
-        print(f"{hidden:10}" + "".join(f"{np.mean(x):10.3f} +- {np.std(x, ddof=len(x) > 1):.3f}" for x in figures))
+        masked = [[without(d, hidden) for d in dialogues] for dialogues in tested]
+        print(f"{hidden:10}" + "".join(f"{cell(x):>18}" for x in scores(runs, masked, chosen)))
     return 0
 
 
-def without(run: Run, dialogues: Sequence[Features], hidden: str) -> np.ndarray:
-    """Returns what the seeds of a run say, `[S, N, C]`, when a modality is hidden."""
-    masked = [replace(d, present={m: x & (m != hidden) for m, x in d.present.items()}) for d in dialogues]
-    return np.concatenate([probs for probs, _ in predict_features(run, masked)], axis=1)
+def without(dialogue: Features, hidden: str) -> Features:
+    """Returns a dialogue one of whose modalities is marked absent."""
+    return replace(dialogue, present={m: x & (m != hidden) for m, x in dialogue.present.items()})
 
 
 if __name__ == "__main__":

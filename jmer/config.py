@@ -4,7 +4,7 @@ from typing import Any, TypeAlias
 
 from jmer.base import options
 from jmer.training.options import TrainOptions
-from jmer.tuning.options import TuneOptions
+from jmer.tuning.options import default_config as tuning_config
 
 Config: TypeAlias = Any  # an ml_collections.ConfigDict, whose fields have no static types
 
@@ -42,7 +42,7 @@ def small() -> Config:
 
 def tuned_text() -> Config:
     """Returns the base for fine-tuning an encoder of text: few updates at a high rate, and their moving average."""
-    config = options.to_config(TuneOptions())
+    config: Config = tuning_config()
     config.model = "sentence-transformers/all-MiniLM-L6-v2"  # 22 M parameters
     config.linear = True
     config.class_weights = "sqrt"

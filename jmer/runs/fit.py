@@ -103,9 +103,10 @@ def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
         )
 
     # ---- Loop.
-    if log and not progress.finished(epochs=options.epochs, patience=options.patience):
+    finished = progress.finished(epochs=options.epochs, patience=options.patience)
+    if log and not finished:
         run.calibration.unlink(missing_ok=True)  # it is that of the epochs kept so far
-    while not progress.finished(epochs=options.epochs, patience=options.patience):
+    while not finished:
         epoch, start = progress.epoch + 1, time.perf_counter()
         losses, updates, confusions = [], [], []
         with jax.transfer_guard("disallow"):
@@ -144,7 +145,8 @@ def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
                 best=np.max(progress.best_score, axis=1) if by_dev else None,
                 seconds=time.perf_counter() - start,
             )
-        if checkpoints.due() or progress.finished(epochs=options.epochs, patience=options.patience):
+        finished = progress.finished(epochs=options.epochs, patience=options.patience)
+        if finished or checkpoints.due():
             checkpoints.save(epoch, state=state, best={"params": kept, "stats": stats}, progress=progress.to_json())
     if log:
         log.close()

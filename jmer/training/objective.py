@@ -67,22 +67,20 @@ class Objective:
 
     def _supervised(self, output: Output, batch: Batch) -> Float[Array, ""]:
         o = self.options
-        loss = classification_loss(
-            output.logits,
-            batch.label,
+        classified = functools.partial(
+            classification_loss,
             class_weights=self.class_weights,
             focal_gamma=o.focal_gamma,
             label_smoothing=o.label_smoothing,
             log_prior=self.log_prior,
         )
+        loss = classified(output.logits, batch.label)
         if output.sentiment is not None:
             loss += o.sentiment * classification_loss(output.sentiment, batch.sentiment)
         if output.branches is not None and output.branch_mask is not None:
             for i in range(output.branches.shape[2]):
                 labels = jnp.where(output.branch_mask[:, :, i], batch.label, UNLABELLED)
-                loss += o.branch_loss * classification_loss(
-                    output.branches[:, :, i], labels, class_weights=self.class_weights, log_prior=self.log_prior
-                )
+                loss += o.branch_loss * classified(output.branches[:, :, i], labels)
         if output.specialist is not None:
             labels = specialist_labels(batch.label, self.specialist)
             loss += o.specialist_weight * classification_loss(

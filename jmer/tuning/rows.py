@@ -118,7 +118,8 @@ def batches(
     packed = _packed(split, shape, rng)
     for i in range(0, len(packed), shape.rows):
         batch = _batch(split, packed[i : i + shape.rows], shape)
-        if masked and rng is not None and split.mask is not None:
+        if masked and rng is not None:
+            assert split.mask is not None  # `TextMaterial` refuses such an encoder
             hidden = (batch.slot != NONE) & (rng.random(batch.ids.shape) < masked)
             batch = batch._replace(ids=np.where(hidden, np.int32(split.mask), batch.ids))
         yield batch

@@ -5,6 +5,8 @@ import json
 import pytest
 import tiny
 
+from jmer.training import checkpoint
+
 
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory):
@@ -13,9 +15,11 @@ def tiny_dataset(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained(tiny_dataset, tmp_path_factory):
-    """Two seeds, four epochs, never interrupted."""
+    """Two seeds, four epochs, each of them saved, never interrupted."""
     workdir = tmp_path_factory.mktemp("runs") / "whole"
-    tiny.train(tiny_dataset, workdir, seeds=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "PAUSE", 0)
+        tiny.train(tiny_dataset, workdir, seeds=2)
     return workdir
 
 

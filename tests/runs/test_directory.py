@@ -136,7 +136,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_serves(run):
     with pytest.raises(jmer.UserError, match=r"is damaged.*remove .*checkpoints/4 to go on"):
         directory.load(run)
     shutil.rmtree(run / "checkpoints/4")
-    assert 1 <= directory.load(run).progress.epoch < 4
+    assert directory.load(run).progress.epoch == 3
 
 
 def test_a_run_without_a_checkpoint_says_so(run):
