@@ -56,6 +56,9 @@ def extract(job: Mapping[str, Any]) -> dict[str, Any]:
     begun, cpu = time.perf_counter(), time.process_time()
     results = run({extractor.modality: extractor}, utterances, workers=job["workers"])
     seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+    failed = [r[extractor.modality].reason for r in results if r[extractor.modality].status == "failed"]
+    if failed:
+        raise SystemExit(f"{len(failed)} inputs failed; the first one: {failed[0]}")
     vectors = [np.zeros(0) if (v := r[extractor.modality].vector) is None else v for r in results]
     np.save(job["out"], np.stack([v for v in vectors if len(v)]))
     absent = sum(not len(v) for v in vectors)
@@ -181,7 +184,7 @@ def run(extractors: Mapping[str, Extractor], utterances: Sequence[Utterance], *,
     parts = [tuple(utterances[i : i + 10]) for i in range(0, len(utterances), 10)]
     dialogues = tuple(Dialogue(id=str(i), utterances=part) for i, part in enumerate(parts))
     corpus = Corpus(name="speed", labels=(), splits={"test": dialogues})
-    digests = {u.clip: u.id for u in utterances if u.clip is not None}
+    digests = {u.clip: worker.digest(u.clip) for u in utterances if u.clip is not None}
     with tempfile.TemporaryDirectory() as folder:
         done = engine.extract(corpus, extractors, digests=digests, cache=Cache(Path(folder)), workers=workers)
         return [result for extraction in done for result in extraction.results]

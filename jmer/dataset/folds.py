@@ -17,7 +17,8 @@ def fold_of(dataset: Dataset, number: int, *, by: str, count: int, dev: bool) ->
     """Returns the dataset with the dialogues of one fold in `test` and all others in `train`.
 
     All dialogues that have a label take part, whatever splits they are stored in. Folds have about equally many
-    utterances.
+    utterances. Augmented views are those of the dialogues in `train`. A dialogue that was stored in another split has
+    no views, and stands for its own.
 
     Args:
       number: of the fold, from 0.
@@ -26,10 +27,8 @@ def fold_of(dataset: Dataset, number: int, *, by: str, count: int, dev: bool) ->
       dev: the next fold becomes `dev`, to choose the epoch on, and is not in `train`.
 
     Raises:
-      UserError: there are too few speakers or dialogues, or the dataset has augmented views.
+      UserError: there are too few speakers or dialogues.
     """
-    if dataset.manifest["views"]:
-        raise UserError(f"{dataset.path} has augmented views, which config.cv cannot use; extract it without views")
     speakers = dataset.labelled
     splits = _splits(list(speakers.values()), number, by=by, count=count, dev=dev, where=str(dataset.path))
     members = {
@@ -40,6 +39,9 @@ def fold_of(dataset: Dataset, number: int, *, by: str, count: int, dev: bool) ->
         name: {"dialogues": len(places), "utterances": sum(len(speakers[place]) for place in places)}
         for name, places in members.items()
     }
+    for view in dataset.views:
+        members[view] = [(view if split == "train" else split, i) for split, i in members["train"]]
+        sizes[view] = sizes["train"]
     return replace(dataset, members=members, manifest={**dataset.manifest, "splits": sizes})
 
 

@@ -163,12 +163,18 @@ class Dataset:
                 lengths = {m: max([length, *map(len, dialogue.sequences[m])]) for m, length in lengths.items()}
         return lengths
 
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The splits that hold the augmented views of train."""
+        return tuple(view_split(i + 1) for i in range(self.manifest["views"]))
+
     @functools.cached_property
     def labelled(self) -> Mapping[tuple[str, int], tuple[str, ...]]:
-        """The split and position of each dialogue that has a label -> the speakers of its utterances."""
+        """The split and position of each dialogue that has a label, views apart -> the speakers of its utterances."""
         return {
             (split, i): dialogue.speakers
             for split in self.manifest["splits"]
+            if split not in self.views
             for i, dialogue in enumerate(self.stored(split))
             if (dialogue.labels != UNLABELLED).any()
         }

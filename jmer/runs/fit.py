@@ -42,10 +42,9 @@ def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
     has_dev = "dev" in dataset.manifest["splits"]
     inputs = inputs_of(dataset, modalities=options.modalities, sequences=options.sequences)
     placement = Placement(seeds=len(seeds), devices=options.devices)
-    views = [store.view_split(i + 1) for i in range(dataset.manifest["views"])]
     (flat, dev_flat), streamed = load_flat(
         dataset,
-        (("train", *views), ("dev",) if has_dev else ()),
+        (("train", *dataset.views), ("dev",) if has_dev else ()),
         dims=inputs.dims,
         sequence_dims=inputs.sequence_dims,
         dtype=options.data_dtype,
@@ -59,7 +58,7 @@ def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
     plan = Plan(
         lengths,
         batch_utterances=options.batch_utterances,
-        views=len(views),
+        views=len(dataset.views),
         weights=None if options.sampler == "none" else sampling.dialogue_weights(counts, scheme=options.sampler),
     )
     dev_plan = evaluation_plan(dialogue_lengths(dev_flat))

@@ -80,8 +80,24 @@ def test_speakers_who_talk_with_each_other_are_one_group(tmp_path: Path):
         fold_of(dataset, 0, by="dialogue", count=9, dev=False)
 
 
-def test_views_are_refused(tmp_path: Path):
-    splits = {"train": tiny.dialogues([2, 3]), "train_view1": tiny.dialogues([2, 3], seed=1)}
+def test_views_are_of_the_dialogues_in_train(tmp_path: Path):
+    lengths = [2, 3, 2, 3]
+    splits = {
+        "train": tiny.dialogues(lengths),
+        "dev": tiny.dialogues([2, 3], seed=1),
+        "train_view1": tiny.dialogues(lengths, seed=2),
+    }
     dataset = store.load(tiny.write_dataset(tmp_path / "d", splits=splits, views=1))
-    with pytest.raises(UserError, match=r"has augmented views, which config.cv cannot use"):
-        fold_of(dataset, 0, by="dialogue", count=2, dev=False)
+    stored = {split: [d.values["text"] for d in dataset.split(split)] for split in splits}
+    view_of = dict(zip(map(bytes, stored["train"]), stored["train_view1"], strict=True))
+    scored = 0
+    for number in range(3):
+        fold = fold_of(dataset, number, by="dialogue", count=3, dev=False)
+        assert fold.manifest["splits"]["train_view1"] == fold.manifest["splits"]["train"]
+        for original, view in zip(fold.split("train"), fold.split("train_view1"), strict=True):
+            expected = view_of.get(bytes(original.values["text"]), original.values["text"])
+            np.testing.assert_array_equal(view.values["text"], expected)
+        tested = {bytes(d.values["text"]) for d in fold.split("test")}
+        assert not tested & {bytes(d.values["text"]) for d in fold.split("train")}
+        scored += len(tested)
+    assert scored == len(stored["train"]) + len(stored["dev"])
