@@ -56,7 +56,9 @@ class Utterance:
     text: the transcript; empty where there is none.
     label: name of the emotion; None where it is not known.
     sentiment: negative, neutral or positive; None where it is not known. An auxiliary target, never an input.
-    clip: video or audio file of just this utterance; None where there is none.
+    clip: video or audio file of just this utterance, or of more where `start` and `end` say which part of it is this
+      utterance; None where there is none.
+    start, end: in seconds from the start of `clip`; None where the whole clip is this utterance.
     missing_clip: name of a clip that should be there and is not; `clip` is None then.
     max_seconds: a clip that lasts longer was cut wrong and is not just this utterance; None where any length will do.
     features: ready features by modality, each `[D]` float32; they are used instead of extracting that modality.
@@ -69,6 +71,8 @@ class Utterance:
     label: str | None = None
     sentiment: str | None = None
     clip: Path | None = None
+    start: float | None = None
+    end: float | None = None
     missing_clip: str = ""
     max_seconds: float | None = None
     features: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -231,13 +235,25 @@ class Batch(NamedTuple):
 class Prediction:
     """A model's answer for one utterance.
 
-    label: the likeliest class.
-    probs: probability of every label; sums to 1.
-    gates: modality -> its share in the fusion, in [0, 1]; 0 for an absent modality. With hybrid fusion also `joint`,
+    utterance_id, speaker, text, start, end: as the utterance was given.
+    label: the likeliest class; empty where there was nothing to go on.
+    probs: probability of every label; sums to 1. Empty where there was nothing to go on.
+    gates: modality -> its share in the answer, in [0, 1]; 0 for an absent modality. With hybrid fusion also `joint`,
       the branch of all modalities together; empty with early fusion, which weighs none.
+    modalities: those that the answer rests on.
+    status: `ok`; `degraded` where a modality that was given is damaged or could not be used; `failed` where no answer
+      could be given.
+    reason: why the status is not `ok`; empty where it is.
     """
 
     utterance_id: str
     label: str
     probs: Mapping[str, float]
     gates: Mapping[str, float]
+    speaker: str = ""
+    text: str = ""
+    start: float | None = None
+    end: float | None = None
+    modalities: tuple[str, ...] = ()
+    status: Status = "ok"
+    reason: str = ""

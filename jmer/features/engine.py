@@ -17,6 +17,7 @@ from jmer.features.cache import Cache
 from jmer.features.extractor import Extractor, Prepared
 from jmer.features.results import features_of
 from jmer.features.views import SPLIT as VIEWED
+from jmer.media import cutting
 
 _Target = tuple[str, int]  # a modality and the number of a view; view 0 is the original
 
@@ -56,24 +57,49 @@ def extract_dialogue(
       UserError: an utterance names a clip that cannot be read, its ready features are of another width or of a modality
         that is not used, or its label is unknown.
     """
-    dims = {modality: extractor.dim for modality, extractor in extractors.items()} | dict(dims)
-    results: list[dict[str, Extracted]] = [{} for _ in dialogue.utterances]
-    prepared: dict[str, list[tuple[int, Prepared]]] = {modality: [] for modality in extractors}
-    for i, utterance in enumerate(dialogue.utterances):
-        results[i], todo = inputs.without_work(utterance, extractors, dims, where=dialogue.id)
-        for modality, result in _prepare(dialogue, i, {m: extractors[m] for m in todo}).items():
-            prepared[modality].append((i, result))
-    for modality, items in prepared.items():
-        encoded = _encode(extractors[modality], [item for _, item in items], exact=False)
-        for (i, _), extracted in zip(items, encoded, strict=True):
-            utterance = dialogue.utterances[i]
+    results = results_of(dialogue, extractors, dims=dims)
+    for utterance, each in zip(dialogue.utterances, results, strict=True):
+        for extracted in each.values():
             if extracted.status == "failed":
                 raise UserError(
                     f"{dialogue.id} {utterance.id}: clip {utterance.clip} {extracted.reason}; "
                     "give a video or audio file, or leave the clip out"
                 )
-            results[i][modality] = extracted
+    dims = {modality: extractor.dim for modality, extractor in extractors.items()} | dict(dims)
     return features_of(dialogue, results, dims=dims, sequence_dims=sequence_dims(extractors), labels=labels)
+
+
+def results_of(
+    dialogue: Dialogue, extractors: Mapping[str, Extractor], *, dims: Mapping[str, int] = MappingProxyType({})
+) -> list[dict[str, Extracted]]:
+    """Returns what one dialogue gives in each modality, by utterance; a clip that cannot be read has failed.
+
+    A recording of several utterances is decoded once. The arguments and the other errors are those of
+    `extract_dialogue`.
+    """
+    dims = {modality: extractor.dim for modality, extractor in extractors.items()} | dict(dims)
+    results: list[dict[str, Extracted]] = []
+    wanted: list[dict[str, Extractor]] = []
+    for utterance in dialogue.utterances:
+        settled, todo = inputs.without_work(utterance, extractors, dims, where=dialogue.id)
+        results.append(settled)
+        wanted.append({modality: extractors[modality] for modality in todo})
+    waiting: dict[str, list[tuple[int, Prepared]]] = {}
+
+    def encode(modality: str) -> None:
+        items = waiting.pop(modality)
+        encoded = _encode(extractors[modality], [item for _, item in items], exact=False)
+        for (i, _), extracted in zip(items, encoded, strict=True):
+            results[i][modality] = extracted
+
+    for i, payloads in _prepared(dialogue, wanted):
+        for modality, prepared in payloads.items():
+            waiting.setdefault(modality, []).append((i, prepared))
+            if len(waiting[modality]) >= extractors[modality].lookahead:
+                encode(modality)
+    for modality in list(waiting):
+        encode(modality)
+    return results
 
 
 def sequence_dims(extractors: Mapping[str, Extractor]) -> dict[str, int]:
@@ -150,7 +176,10 @@ class _Engine:
     cache: Cache
     submit: Callable[..., Future]
     progress: Callable[[int], object]
-    decoding: dict[Future, _Job] = field(default_factory=dict)
+    # The utterances of each clip in the workers; a clip is a recording of several where they have times.
+    decoding: dict[Future, list[_Job]] = field(default_factory=dict)
+    # Utterances of the dialogue that is being begun which are parts of a recording, by recording.
+    parts: dict[Path, list[tuple[_Job, Mapping[_Target, Extractor]]]] = field(default_factory=dict)
     # Payloads that wait for a full batch of their group.
     waiting: dict[tuple[_Target, Hashable], list[tuple[_Job, Prepared]]] = field(default_factory=dict)
     begun: deque[tuple[str, Dialogue, list[_Job]]] = field(default_factory=deque)  # dialogues not yet yielded
@@ -211,7 +240,7 @@ class _Engine:
 
     def names_of_decoding(self) -> str:
         """Returns the names of some clips that are being decoded, for a message."""
-        names = [str(job.utterance.clip) for job in self.decoding.values()]
+        names = [str(jobs[0].utterance.clip) for jobs in self.decoding.values()]
         return ", ".join(names[:4]) + (f" or {len(names) - 4} more" if len(names) > 4 else "")
 
     def _jobs(self, corpus: Corpus) -> Iterator[_Job]:
@@ -239,24 +268,37 @@ class _Engine:
                 self._wait(job, target, extractor.prepare(inputs.heard(job.dialogue, job.index, extractor)))
             else:
                 tracks[target] = extractor
+        clip, part = job.utterance.clip, part_of(job.utterance)
         if tracks:
-            clip, limit = job.utterance.clip, job.utterance.max_seconds
             assert clip is not None
-            future = self.submit(worker.prepare, clip, tracks, max_seconds=limit, sha256=self.digests[clip])
-            self.decoding[future] = job
+            if part is None:
+                limit, sha256 = job.utterance.max_seconds, self.digests[clip]
+                self.decoding[self.submit(worker.prepare, clip, tracks, max_seconds=limit, sha256=sha256)] = [job]
+            else:
+                self.parts.setdefault(clip, []).append((job, tracks))
+        if job.index == len(job.dialogue.utterances) - 1:
+            for recording, items in self.parts.items():
+                jobs, wanted = map(list, zip(*items, strict=True))
+                spans = [part for job in jobs if (part := part_of(job.utterance)) is not None]
+                every = {target: extractor for each in wanted for target, extractor in each.items()}
+                future = self.submit(worker.prepare_recording, recording, spans, every, sha256=self.digests[recording])
+                self.decoding[future] = jobs
+            self.parts.clear()
 
     def _decoded(self, future: Future) -> None:
-        job = self.decoding[future]
+        jobs = self.decoding[future]
         try:
-            prepared = future.result()
+            found = future.result()
         except BrokenProcessPool:
             raise
         except Exception as error:
-            error.add_note(f"while preparing {job.utterance.clip}")
+            error.add_note(f"while preparing {jobs[0].utterance.clip}")
             raise
         del self.decoding[future]
-        for target, result in prepared.items():
-            self._wait(job, target, result)
+        for job, prepared in zip(jobs, found if isinstance(found, list) else [found], strict=True):
+            for target, result in prepared.items():
+                if target not in job.results:
+                    self._wait(job, target, result)
 
     def _encode(self, target: _Target, group: Hashable) -> None:
         extractor, items = self.extractors[target], self.waiting.pop((target, group))
@@ -282,16 +324,38 @@ class _Engine:
         return inputs.cache_key(job.dialogue, job.index, self.extractors[target], digests=self.digests)
 
 
-def _prepare(dialogue: Dialogue, index: int, extractors: Mapping[str, Extractor]) -> dict[str, Prepared]:
-    """Runs the worker's halves of these extractors in this process."""
-    utterance = dialogue.utterances[index]
-    tracks = {modality: extractor for modality, extractor in extractors.items() if modality != "text"}
-    prepared = {}
-    if "text" in extractors:
-        prepared["text"] = extractors["text"].prepare(inputs.heard(dialogue, index, extractors["text"]))
-    if tracks and utterance.clip:
-        prepared |= worker.prepare(utterance.clip, tracks, max_seconds=utterance.max_seconds)
-    return prepared
+def part_of(utterance: Utterance) -> cutting.Part | None:
+    """Returns the part of its clip that an utterance is; None where it is the whole clip."""
+    if utterance.start is None or utterance.end is None:
+        return None
+    return cutting.Part(utterance.start, utterance.end)
+
+
+def _prepared(
+    dialogue: Dialogue, wanted: Sequence[Mapping[str, Extractor]]
+) -> Iterator[tuple[int, dict[str, Prepared]]]:
+    """Runs the workers' halves of the extractors that each utterance wants in this process.
+
+    Yields an utterance's number and payloads, once for its text and once for its clip. Utterances that are parts of one
+    recording come as the recording goes on.
+    """
+    parts: dict[Path, list[int]] = {}
+    for i, (utterance, extractors) in enumerate(zip(dialogue.utterances, wanted, strict=True)):
+        tracks = {modality: extractor for modality, extractor in extractors.items() if modality != "text"}
+        if "text" in extractors:
+            yield i, {"text": extractors["text"].prepare(inputs.heard(dialogue, i, extractors["text"]))}
+        if not tracks or utterance.clip is None:
+            continue
+        if part_of(utterance) is None:
+            yield i, worker.prepare(utterance.clip, tracks, max_seconds=utterance.max_seconds)
+        else:
+            parts.setdefault(utterance.clip, []).append(i)
+    for clip, members in parts.items():
+        tracks = {m: extractor for i in members for m, extractor in wanted[i].items() if m != "text"}
+        spans = [part for i in members if (part := part_of(dialogue.utterances[i])) is not None]
+        for number, payloads in worker.prepare_parts(clip, spans, tracks):
+            i = members[number]
+            yield i, {modality: prepared for modality, prepared in payloads.items() if modality in wanted[i]}
 
 
 def _encode(extractor: Extractor, prepared: Sequence[Prepared], *, exact: bool) -> list[Extracted]:

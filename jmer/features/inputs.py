@@ -81,4 +81,6 @@ def cache_key(dialogue: Dialogue, index: int, extractor: Extractor, *, digests: 
         if not digest:
             return None
         content = ["clip", digest, utterance.max_seconds]  # a clip beyond the limit is not decoded
+        if utterance.start is not None:
+            content += [utterance.start, utterance.end]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -6,15 +6,16 @@ Nothing here imports JAX, so that worker processes start quickly and leave the a
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any, TypeVar
 
 from jmer.base import files
+from jmer.base.types import Media
 from jmer.features.extractor import Extractor, Prepared
-from jmer.media import decoding
+from jmer.media import cutting, decoding
 
 _Key = TypeVar("_Key")
 
@@ -40,17 +41,51 @@ def prepare(
     return prepared
 
 
+def prepare_parts(
+    recording: Path, parts: Sequence[cutting.Part], extractors: Mapping[_Key, Extractor]
+) -> Iterator[tuple[int, dict[_Key, Prepared]]]:
+    """Decodes a recording once; yields the number of each part, and its payloads as `prepare` gives them for a clip."""
+    missing = set(range(len(parts)))
+    try:
+        for number, decoded in cutting.cut(recording, parts, frames=_frames_for(extractors)):
+            missing.remove(number)
+            if isinstance(decoded, decoding.MediaError):
+                yield number, _failed(decoded, extractors)
+            else:
+                yield number, _payloads(decoded, extractors)
+    except decoding.MediaError as error:
+        for number in missing:
+            yield number, _failed(error, extractors)
+
+
+def prepare_recording(
+    recording: Path, parts: Sequence[cutting.Part], extractors: Mapping[_Key, Extractor], *, sha256: str = ""
+) -> list[dict[_Key, Prepared]]:
+    """Returns the payloads of each part by `prepare_parts`; `sha256` is that of `prepare`."""
+    found = dict(prepare_parts(recording, parts, extractors))
+    if sha256 and digest(recording) != sha256:
+        return [dict.fromkeys(extractors, Prepared(payload=None, status="failed", reason=_CHANGED)) for _ in parts]
+    return [found[number] for number in range(len(parts))]
+
+
 def _prepare(clip: Path, extractors: Mapping[_Key, Extractor], *, max_seconds: float | None) -> dict[_Key, Prepared]:
     try:
-        decoded = decoding.decode(
-            clip,
-            frames=lambda seconds: max(extractor.frames_wanted(seconds) for extractor in extractors.values()),
-            max_seconds=max_seconds,
-        )
+        return _payloads(decoding.decode(clip, frames=_frames_for(extractors), max_seconds=max_seconds), extractors)
     except decoding.MediaError as error:
-        # A clip that is too long could be read; it only holds something else than the utterance.
-        status = "degraded" if isinstance(error, decoding.MiscutError) else "failed"
-        return dict.fromkeys(extractors, Prepared(payload=None, status=status, reason=str(error)))
+        return _failed(error, extractors)
+
+
+def _frames_for(extractors: Mapping[_Key, Extractor]) -> Callable[[float], int]:
+    return lambda seconds: max(extractor.frames_wanted(seconds) for extractor in extractors.values())
+
+
+def _failed(error: decoding.MediaError, extractors: Mapping[_Key, Extractor]) -> dict[_Key, Prepared]:
+    # A clip that is too long could be read; it only holds something else than the utterance.
+    status = "degraded" if isinstance(error, decoding.MiscutError) else "failed"
+    return dict.fromkeys(extractors, Prepared(payload=None, status=status, reason=str(error)))
+
+
+def _payloads(decoded: Media, extractors: Mapping[_Key, Extractor]) -> dict[_Key, Prepared]:
     tracks = {"audio": decoded.wave, "video": decoded.frames}
     prepared: dict[_Key, Prepared] = {}
     for key, extractor in extractors.items():
