@@ -136,7 +136,7 @@ def run_row(
     from jmer.base.options import from_config
     from jmer.config import base
     from jmer.dataset import store
-    from jmer.runs import directory, fit, predictor
+    from jmer.runs import directory, fit, voting
     from jmer.training import metrics
     from jmer.training.options import TrainOptions
 
@@ -155,7 +155,7 @@ def run_row(
                 fit.fit(from_config(TrainOptions, config), dataset, workdir)
                 run = directory.load(workdir)
                 dialogues = dataset.split("dev" if name == "meld" else "test")
-                probs.append(np.concatenate([p for p, _ in predictor.predict_features(run, dialogues)], axis=1))
+                probs.append(np.concatenate([p for p, _ in voting.predict_features(run, dialogues)], axis=1))
                 labels.append(np.concatenate([d.labels for d in dialogues]))
                 params = sum(x[0, 0].size for x in jax.tree.leaves(run.params))
     except UserError as error:

@@ -8,8 +8,8 @@ import numpy as np
 from jmer.base.types import Features
 from jmer.runs import directory
 from jmer.runs.directory import Run, RunDirectory
-from jmer.runs.predictor import predict_features
 from jmer.runs.report import spread
+from jmer.runs.voting import predict_features
 from jmer.training.metrics import classification_report
 
 SCORES = ("weighted_f1", "macro_f1")

@@ -19,8 +19,8 @@ from jmer.dataset.plan import Plan, evaluation_plan
 from jmer.nn.model import Model
 from jmer.runs import directory, environment
 from jmer.runs.inputs import Inputs, Modality
-from jmer.runs.predictor import predict_features
 from jmer.runs.progress import Progress
+from jmer.runs.voting import predict_features
 from jmer.training import steps
 from jmer.training.devices import Placement, put, share_cores
 from jmer.training.objective import Objective

@@ -17,7 +17,7 @@ from jmer.base.types import UNLABELLED, Features
 from jmer.dataset import build, store
 from jmer.dataset.flat import flatten, longest
 from jmer.dataset.options import ExtractOptions
-from jmer.runs import directory, predictor, scoring
+from jmer.runs import directory, scoring, voting
 from jmer.training import checkpoint, steps
 
 ABSENT = {"dim": 0, "extractor": None, "fingerprint": "", "reason": "switched off"}
@@ -143,12 +143,12 @@ def test_prediction_from_text_and_clips_equals_evaluation(spoken, trained):
     dataset, (_, utterances) = store.load(spoken[0]), spoken[1][-1]
     (dialogue,) = dataset.split("dev")
     assert {len(s) for s in dialogue.sequences["audio"]} == {0, 6}
-    ((expected, _),) = predictor.predict_features(run, [dialogue])
+    ((expected, _),) = voting.predict_features(run, [dialogue])
     found = jmer.load(trained / "whole").predict(utterances)
     probs = [[p.probs[label] for label in run.inputs.labels] for p in found]
     np.testing.assert_allclose(probs, expected[0], atol=1e-5)
     # The frames make a difference.
-    ((without, _),) = predictor.predict_features(run, [Features(**{**vars(dialogue), "sequences": {}})])
+    ((without, _),) = voting.predict_features(run, [Features(**{**vars(dialogue), "sequences": {}})])
     assert np.abs(without - expected).max() > 1e-3
 
 

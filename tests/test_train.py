@@ -12,7 +12,7 @@ from jmer import train
 from jmer.base import cli
 from jmer.base.types import UNLABELLED
 from jmer.dataset import store
-from jmer.runs import directory, predictor
+from jmer.runs import directory, voting
 from jmer.training import checkpoint, metrics, steps
 
 
@@ -48,7 +48,7 @@ def lines_of(workdir):
 def macro_f1(run, dialogues) -> list[float]:
     """The score of each seed."""
     labels = np.concatenate([d.labels for d in dialogues])
-    probs = np.concatenate([p for p, _ in predictor.predict_features(run, dialogues)], axis=1)
+    probs = np.concatenate([p for p, _ in voting.predict_features(run, dialogues)], axis=1)
     return [metrics.classification_report(labels, p.argmax(-1), len(tiny.LABELS))["macro_f1"] for p in probs]
 
 

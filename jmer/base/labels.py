@@ -1,6 +1,7 @@
-"""The label sets that jmer knows by name."""
+"""The label sets that jmer knows by name, and labels as people spell them."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from jmer.base.errors import UserError, did_you_mean
 
@@ -18,7 +19,32 @@ def check_label(label: str, labels: Sequence[str], *, where: str, cure: str = "c
     Raises:
       UserError: `label` is not in the set.
     """
-    if label not in labels:
-        hint = did_you_mean(label, labels) or f"; {cure}"
-        raise UserError(f"{where}: label '{label}' is not in the set ({', '.join(labels)}){hint}")
+    if complaint := label_complaint(label, labels, cure=cure):
+        raise UserError(f"{where}: {complaint}")
     return label
+
+
+def label_complaint(label: str, labels: Sequence[str], *, cure: str) -> str:
+    """Returns that `label` is not one of `labels` and what to do; empty if it is one of them."""
+    if label in labels:
+        return ""
+    hint = did_you_mean(label, labels) or f"; {cure}"
+    return f"label '{label}' is not in the set ({', '.join(labels)}){hint}"
+
+
+def folded(label: str) -> str:
+    """Returns a label without its case and with single blanks within. Labels that are equal then are one class."""
+    return " ".join(label.split()).casefold()
+
+
+def spellings(labels: Iterable[str]) -> dict[str, str]:
+    """Returns the spelling of each class: the most frequent one, and among equally frequent ones the first.
+
+    labels: one for each utterance.
+
+    Returns: the `folded` label -> its spelling, with single blanks within.
+    """
+    counts: dict[str, Counter[str]] = {}
+    for label in labels:
+        counts.setdefault(folded(label), Counter())[" ".join(label.split())] += 1
+    return {key: count.most_common(1)[0][0] for key, count in counts.items()}

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,11 +36,14 @@ class Table:
     cp1252_lines: int
 
 
-def read(path: Path) -> Table:
-    """Reads a comma-separated file with a header. Lines that are not UTF-8 are read as cp1252.
+def read(path: Path, *, delimiters: str = ",", fit: Callable[[Sequence[str]], int] = len) -> Table:
+    """Reads a file with a header. Lines that are not UTF-8 are read as cp1252.
+
+    delimiters: the characters that may separate the cells. The file is read with the one whose header fits best.
+    fit: says how well a header fits. Among equal headers, the one with more columns counts as better.
 
     Raises:
-      UserError: the file cannot be read, is empty, or has a row whose cells do not match the header.
+      UserError: the file cannot be read, is empty, or has rows whose cells do not match the header.
     """
     try:
         raw = path.read_bytes()
@@ -57,12 +60,13 @@ def read(path: Path) -> Table:
             lines.append(line.decode("latin-1").translate(_C1))
             cp1252_lines += 1
 
-    reader = csv.reader(
-        lines, strict=True
-    )  # strict makes an open quote an error; otherwise the rest of the file would be one cell
+    delimiter = max(delimiters, key=lambda char: (fit(names := _header(lines, char)), len(names)))
+    # strict makes an open quote an error; otherwise the rest of the file would be one cell.
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     line = 1
     header: list[str] = []
     rows = []
+    faults: list[tuple[str, str]] = []
     try:
         for cells in reader:
             where, line = f"{path}:{line}", reader.line_num + 1
@@ -73,16 +77,56 @@ def read(path: Path) -> Table:
                 header = cells
                 continue
             if len(cells) < len(header) or any(cells[len(header) :]):
-                raise UserError(
-                    f"{where}: has {len(cells)} cells where the header has {len(header)}; "
-                    "put quotes around a cell that holds a comma"
+                reason = (
+                    f"has {len(cells)} cells where the header has {len(header)}; "
+                    f"put quotes around a cell that holds a {_DELIMITER_NAMES.get(delimiter, delimiter)}"
                 )
+                faults.append((where, reason))
+                continue
             rows.append(Row(where=where, cells=dict(zip(header, cells, strict=False))))
     except csv.Error as error:
         raise UserError(f"{path}:{line}: is not well-formed CSV ({error}); check the quotes from here on") from error
     if not header:
         raise UserError(f"{path}: is empty; expected a header and rows")
+    if faults:
+        raise faulty(path, faults)
     return Table(columns=tuple(header), rows=tuple(rows), cp1252_lines=cp1252_lines)
+
+
+_DELIMITER_NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}
+
+
+def _header(lines: Sequence[str], delimiter: str) -> list[str]:
+    """Returns the names in the header as this delimiter separates them; none if the header is not well-formed then."""
+    try:
+        for cells in csv.reader(lines, delimiter=delimiter, strict=True):
+            if names := [name for cell in cells if (name := cell.strip(" \t\r\n"))]:
+                return names
+    except csv.Error:  # `read` names the line if the header is not well-formed with any of the delimiters
+        pass
+    return []
+
+
+def faulty(path: Path, faults: Sequence[tuple[str, str]]) -> UserError:
+    """Returns an error that names all wrong rows of a file. Rows that are wrong in the same way are named together.
+
+    faults: for each fault a row's `FILE:LINE`, and what is wrong with the row and what the user can do.
+    """
+    if len(faults) == 1:
+        return UserError(": ".join(faults[0]))
+    lines: dict[str, list[str]] = {}  # reason -> the numbers of the lines
+    for where, reason in faults:
+        lines.setdefault(reason, []).append(where.rpartition(":")[2])
+    told = [
+        f"({number}) line{'s' * (len(wrong) > 1)} {listing(wrong)}: {reason}"
+        for number, (reason, wrong) in enumerate(list(lines.items())[:_REASONS_NAMED], 1)
+    ]
+    if rest := len(lines) - len(told):
+        told.append(f"and {rest} more faults")
+    return UserError(f"{path}: {len({where for where, _ in faults})} rows are wrong: {' '.join(told)}")
+
+
+_REASONS_NAMED = 8
 
 
 def require(columns: Sequence[str], needed: Iterable[str], *, path: Path, cure: str) -> None:
@@ -111,12 +155,16 @@ def sentiment(cell: str, *, column: str, where: str) -> str | None:
     Raises:
       UserError: the cell holds something else than one of `SENTIMENTS`.
     """
-    if cell and cell.lower() not in SENTIMENTS:
-        raise UserError(
-            f"{where}: {column} is '{cell}'; expected {', '.join(SENTIMENTS)} or nothing: correct the row, or rename "
-            "the column if it holds something else"
-        )
+    if complaint := sentiment_complaint(cell, column=column):
+        raise UserError(f"{where}: {complaint}: correct the row, or rename the column if it holds something else")
     return cell.lower() or None
+
+
+def sentiment_complaint(cell: str, *, column: str) -> str:
+    """Returns what is wrong with a cell of sentiments, and what was expected; empty for a good or an empty cell."""
+    if not cell or cell.lower() in SENTIMENTS:
+        return ""
+    return f"{column} is '{cell}'; expected {', '.join(SENTIMENTS)} or nothing"
 
 
 # cp1252 has 27 printable characters at the code points of Unicode's C1 controls. No intact text holds these controls.

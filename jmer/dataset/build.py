@@ -66,6 +66,7 @@ class Recipe:
                         u.max_seconds,
                         ready,
                         u.notes,
+                        *(() if u.start is None else (u.start, u.end)),
                     )
         return digest.hexdigest()
 
@@ -78,6 +79,8 @@ def extract_dataset(wanted: ExtractOptions) -> Path:
     """
     start = time.monotonic()
     corpus = load_source(wanted)
+    for note in corpus.notes:  # before hours of extraction
+        print(f"note: {note}")
     extractors = make_extractors(wanted)
     corpus = with_ready(corpus, extractors)
     views = make_views(wanted, corpus, extractors)
@@ -88,14 +91,14 @@ def extract_dataset(wanted: ExtractOptions) -> Path:
     recipe = Recipe(corpus=corpus, extractors=extractors, views=views, digests=digests)
     inputs_sha256 = recipe.sha256
     if _is_current(out, inputs_sha256):
-        report.show(manifest.read(out))
+        report.show(manifest.read(out), told=corpus.notes)
         print(f"{out} already holds this dataset, from the same rows, clips and extractors")
         return out
     cache = Cache(Path(wanted.cache) if wanted.cache else cache_root())
     if wanted.beam:
         beam.fill_cache(corpus, extractors, views=views, digests=digests, cache=cache, options=wanted.beam)
     _write(out, recipe, inputs_sha256=inputs_sha256, cache=cache, workers=workers)
-    report.show(manifest.read(out))
+    report.show(manifest.read(out), told=corpus.notes)
     seconds, count = time.monotonic() - start, len(_utterances(corpus))
     print(f"{out}: {count} utterances in {seconds:.1f} s, {count / seconds:.1f} a second")
     return out

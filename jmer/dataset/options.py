@@ -22,7 +22,7 @@ from jmer.features.extractor import SequenceOptions
 ColumnOptions = dataclasses.make_dataclass(
     "ColumnOptions",
     [
-        (name, str, option("", f"Name of the column '{name}' in the table; empty for the same name."))
+        (name, str, option("", f"Name of the column '{name}' in the table; empty for the same name, or a usual one."))
         for name in COLUMNS
     ],
     frozen=True,

@@ -67,10 +67,14 @@ class Tally:
         ]
 
 
-def show(manifest: Mapping[str, Any]) -> None:
-    """Prints the notes, the modalities, the rows of each split by status, and the most frequent reasons."""
+def show(manifest: Mapping[str, Any], *, told: Sequence[str] = ()) -> None:
+    """Prints the notes, the modalities, the rows of each split by status, and the most frequent reasons.
+
+    told: notes that the user has been told already.
+    """
     for note in manifest["notes"]:
-        print(f"note: {note}")
+        if note not in told:
+            print(f"note: {note}")
     for modality, described in manifest["modalities"].items():
         holds = f"{described['dim']} features" if described["dim"] else f"absent: {described['reason']}"
         print(f"{modality}: {holds}")

@@ -57,25 +57,22 @@ def extract_dialogue(
       UserError: an utterance names a clip that cannot be read, its ready features are of another width or of a modality
         that is not used, or its label is unknown.
     """
-    results = results_of(dialogue, extractors, dims=dims)
-    for utterance, each in zip(dialogue.utterances, results, strict=True):
-        for extracted in each.values():
-            if extracted.status == "failed":
-                raise UserError(
-                    f"{dialogue.id} {utterance.id}: clip {utterance.clip} {extracted.reason}; "
-                    "give a video or audio file, or leave the clip out"
-                )
+    results = results_of(dialogue, extractors, dims=dims, strict=True)
     dims = {modality: extractor.dim for modality, extractor in extractors.items()} | dict(dims)
     return features_of(dialogue, results, dims=dims, sequence_dims=sequence_dims(extractors), labels=labels)
 
 
 def results_of(
-    dialogue: Dialogue, extractors: Mapping[str, Extractor], *, dims: Mapping[str, int] = MappingProxyType({})
+    dialogue: Dialogue,
+    extractors: Mapping[str, Extractor],
+    *,
+    dims: Mapping[str, int] = MappingProxyType({}),
+    strict: bool = False,
 ) -> list[dict[str, Extracted]]:
-    """Returns what one dialogue gives in each modality, by utterance; a clip that cannot be read has failed.
+    """Returns what one dialogue gives in each modality, by utterance. A recording of several is decoded once.
 
-    A recording of several utterances is decoded once. The arguments and the other errors are those of
-    `extract_dialogue`.
+    The arguments and the errors are those of `extract_dialogue`, except for a clip that cannot be read: it is an error
+    only with `strict`, and the status `failed` otherwise.
     """
     dims = {modality: extractor.dim for modality, extractor in extractors.items()} | dict(dims)
     results: list[dict[str, Extracted]] = []
@@ -99,6 +96,12 @@ def results_of(
                 encode(modality)
     for modality in list(waiting):
         encode(modality)
+    for utterance, each in zip(dialogue.utterances, results, strict=True):
+        if failed := [result.reason for result in each.values() if strict and result.status == "failed"]:
+            raise UserError(
+                f"{dialogue.id} {utterance.id}: clip {utterance.clip} {failed[0]}; give a video or audio "
+                "file, or leave the clip out"
+            )
     return results
 
 

@@ -1,32 +1,29 @@
 """Prediction with trained runs, from Python: `jmer.load(run).predict(dialogue)`."""
 
-import itertools
 import logging
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import jax
-import numpy as np
 
 from jmer.base.errors import UserError
-from jmer.base.types import MODALITIES, Dialogue, Features, Prediction, Utterance
-from jmer.dataset.flat import flatten, gather, longest
-from jmer.dataset.plan import evaluation_plan, round_up
+from jmer.base.types import Dialogue, Extracted, Features, Prediction, Utterance
+from jmer.dataset import store
 from jmer.features import engine, registry
 from jmer.features.extractor import Extractor
+from jmer.features.results import features_of, row_of
 from jmer.runs import directory
-from jmer.runs.directory import Calibration, Run
-from jmer.training import steps
-from jmer.training.calibration import scaled
+from jmer.runs.environment import keep_compiled
+from jmer.runs.given import Given, dialogue_of
+from jmer.runs.voting import Opinion, Voters
 
-_KEYS = ("id", "speaker", "text", "clip", "features")
 _log = logging.getLogger(__name__)
 
 
 def load(path: str | Path, *others: str | Path, vote: bool | None = None) -> "Predictor":
     """Opens a run directory for prediction, with the parameters of its best epochs.
+
+    Compiled programs are kept in jmer's cache folder, so that the next process need not compile them.
 
     Args:
       path: the run directory.
@@ -38,6 +35,7 @@ def load(path: str | Path, *others: str | Path, vote: bool | None = None) -> "Pr
       UserError: there is no run, it has no checkpoint yet, a file of it is damaged, the runs do not fit together, or
         `vote` is False for several runs.
     """
+    keep_compiled()
     members = [directory.load(Path(p)) for p in (path, *others)]
     if others and vote is False:
         raise UserError("vote is False, but several runs can only predict by a vote; load one run, or leave vote out")
@@ -48,167 +46,136 @@ def load(path: str | Path, *others: str | Path, vote: bool | None = None) -> "Pr
                 "%s holds %d seeds, and the first one (%d) predicts; jmer.load(..., vote=True) lets all of them vote",
                 path, members[0].options.seeds, members[0].options.seed,
             )  # fmt: skip
-    return Predictor(members, vote=vote)
+    return Predictor(Voters(members, vote=vote))
 
 
 class Predictor:
-    """Trained runs, with the extractors that they recorded.
+    """Trained runs, with the extractors that they recorded. It may be used by several threads, one at a time works.
 
     labels: the label names, in the model's order.
     modalities: the modalities that the models read.
     """
 
-    def __init__(self, members: Sequence[Run], *, vote: bool):
-        """Makes a predictor.
-
-        Args:
-          vote: all seeds of all members vote; otherwise the first seed predicts, and there is one member.
-
-        Raises:
-          UserError: the members do not fit together.
-        """
-        check_members(members)
-        self._members = members
-        if not vote:
-            (member,) = members
-            self._members = [replace(member, params=jax.tree.map(lambda x: x[:1], member.params))]
-        self._temperature = joint_calibration(members).of(vote=vote)[0]
+    def __init__(self, model: Voters):
+        self._model = model
         self._extractors: dict[str, Extractor] = {}
-        self._inputs = {name: modality for m in members for name, modality in m.inputs.modalities.items()}
-        self._sequences = {name for m in members for name in m.inputs.sequence_dims}
-        self.labels = members[0].inputs.labels
-        self.modalities = tuple(self._inputs)
+        self._lock = threading.Lock()
+        self.labels = model.labels
+        self.modalities = tuple(model.inputs)
 
-    def predict(self, dialogue: Dialogue | Sequence[Mapping[str, Any]]) -> list[Prediction]:
+    def predict(self, dialogue: Given, *, strict: bool = False) -> list[Prediction]:
         """Returns a prediction for each utterance.
 
         Args:
-          dialogue: of any length; a `jmer.Dialogue`, or mappings with `speaker`, any of `text`, `clip` (path) and
-            `features` (modality -> `[D]`), and optionally `id`. Ready features are used instead of text and clip. A
-            modality whose sequence a model reads must be given as text or clip. Labels, and features of a modality that
-            no model reads, are ignored.
+          dialogue: of any length. A string is one utterance, and a list of strings are several of one speaker. A
+            mapping may have `id`, `speaker`, `text`, `clip` (path), `start` and `end` (seconds, where the utterance is
+            a part of its clip) and `features` (modality -> `[D]`). Ready features are used instead of text and clip. A
+            modality whose sequence a model reads must be given as text or clip. A `jmer.Dialogue` has the same fields;
+            its labels are ignored, as are features of a modality that no model reads.
+          strict: whether a clip that cannot be read is an error. Otherwise its modalities are absent, and `status` and
+            `reason` of the prediction say so.
 
         Raises:
-          UserError: an utterance has an unknown field or lacks its speaker, its clip cannot be read, or its features do
-            not have the dim that the model reads or lack the sequence that the model also reads.
+          UserError: the dialogue is of another type, an utterance has an unknown field or a value of another type, or
+            its features do not have the dim that the model reads or lack the sequence that the model also reads.
         """
-        given = dialogue if isinstance(dialogue, Dialogue) else _dialogue(dialogue)
-        if not given.utterances:
-            return []
-        readable = replace(given, utterances=tuple(self._readable(given.id, u) for u in given.utterances))
-        dims = {name: modality.dim for name, modality in self._inputs.items()}
-        features = engine.extract_dialogue(readable, self._needed(readable), dims=dims)
-        each = [predict_features(member, [features])[0] for member in self._members]
-        probs = scaled(np.concatenate([p for p, _ in each]).mean(axis=0), self._temperature)
-        # The gates of the members, by name: a modality that only some members read has the mean over those members.
-        gates: dict[str, list[np.ndarray]] = {}
-        for member, (_, g) in zip(self._members, each, strict=True):
-            for i, name in enumerate(member.model.gate_names):
-                gates.setdefault(name, []).extend(g[..., i])
+        return self.predict_all([dialogue], strict=strict)[0]
+
+    def predict_all(self, dialogues: Sequence[Given], *, strict: bool = False) -> list[list[Prediction]]:
+        """Returns the predictions of several dialogues, each as `predict` takes it."""
+        with self._lock:
+            return self._predict([self._readable(dialogue_of(given)) for given in dialogues], strict=strict)
+
+    def predict_split(self, dataset: Path, split: str) -> list[list[Prediction]]:
+        """Returns the predictions of a split of a packed dataset, a list for each dialogue. Labels are not needed.
+
+        Raises:
+          UserError: there is no dataset, it is damaged or has no such split, or its features come from other extractors
+            than those of the runs.
+        """
+        opened = store.load(dataset)
+        self._model.check(opened)
+        dialogues = opened.split(split)
+        with self._lock:
+            opinions = self._model.answer(dialogues)
         return [
-            Prediction(
-                utterance_id=utterance.id,
-                label=self.labels[p.argmax()],
-                probs=dict(zip(self.labels, p.tolist(), strict=True)),
-                gates={name: float(np.mean([g[i] for g in shares])) for name, shares in gates.items()},
-            )
-            for i, (utterance, p) in enumerate(zip(readable.utterances, probs, strict=True))
+            [self._of_features(d, opinion, u) for u in range(len(d))]
+            for d, opinion in zip(dialogues, opinions, strict=True)
         ]
 
-    def _readable(self, where: str, utterance: Utterance) -> Utterance:
-        """Returns an utterance without its targets and without features of a modality that no model reads."""
+    def _of_features(self, dialogue: Features, opinion: Opinion, number: int) -> Prediction:
+        """Returns the prediction for an utterance that was extracted before."""
+        utterance = Utterance(
+            id=dialogue.utterance_ids[number], speaker=dialogue.speakers[number], text=dialogue.texts[number]
+        )
+        present = {name: dialogue.present[name][number] for name in self._model.inputs if name in dialogue.present}
+        vectors = {name: dialogue.values[name][number] if here else None for name, here in present.items()}
+        results = {name: Extracted(vector=vector) for name, vector in vectors.items()}
+        return self._prediction(utterance, results, opinion, number)
+
+    def _predict(self, dialogues: Sequence[Dialogue], *, strict: bool) -> list[list[Prediction]]:
+        dims = {name: modality.dim for name, modality in self._model.inputs.items()}
+        results = [engine.results_of(d, self._needed(d), dims=dims, strict=strict) for d in dialogues]
+        features = [self._features(d, found) for d, found in zip(dialogues, results, strict=True)]
+        filled = [i for i, dialogue in enumerate(dialogues) if dialogue.utterances]
+        opinions = dict(zip(filled, self._model.answer([features[i] for i in filled]), strict=True))
+        return [
+            [
+                self._prediction(utterance, found, opinions[i], u)
+                for u, (utterance, found) in enumerate(zip(dialogue.utterances, results[i], strict=True))
+            ]
+            for i, dialogue in enumerate(dialogues)
+        ]
+
+    def _features(self, dialogue: Dialogue, results: Sequence[dict[str, Extracted]]) -> Features:
+        dims = {name: modality.dim for name, modality in self._model.inputs.items()}
+        sequences = engine.sequence_dims(self._extractors)
+        return features_of(dialogue, results, dims=dims, sequence_dims=sequences, labels=())
+
+    def _prediction(
+        self, utterance: Utterance, results: dict[str, Extracted], opinion: Opinion, number: int
+    ) -> Prediction:
+        used = tuple(name for name in self.modalities if name in results and results[name].vector is not None)
+        status, reason = row_of(utterance, results)
+        given = {
+            "utterance_id": utterance.id,
+            "speaker": utterance.speaker,
+            "text": utterance.text,
+            "start": utterance.start,
+            "end": utterance.end,
+        }
+        if not used:
+            reason = f"nothing to go on: the model reads {', '.join(self.modalities)}" + (reason and f"; {reason}")
+            return Prediction(**given, label="", probs={}, gates={}, status="failed", reason=reason)
+        probs = opinion.probs[number]
+        return Prediction(
+            **given,
+            label=self.labels[probs.argmax()],
+            probs=dict(zip(self.labels, probs.tolist(), strict=True)),
+            gates={name: float(share[number]) for name, share in opinion.shares.items()},
+            modalities=used,
+            status="ok" if status == "ok" else "degraded",
+            reason="" if status == "ok" else reason,
+        )
+
+    def _readable(self, dialogue: Dialogue) -> Dialogue:
+        """Returns a dialogue without features of a modality that no model reads."""
+        return replace(dialogue, utterances=tuple(map(self._readable_utterance, dialogue.utterances)))
+
+    def _readable_utterance(self, utterance: Utterance) -> Utterance:
         for m in utterance.features:
-            if m not in MODALITIES:
-                raise UserError(f"{where} {utterance.id}: features of '{m}'; expected {', '.join(MODALITIES)}")
-            if m in self._sequences:
+            if m in self._model.sequences:
                 raw = "text" if m == "text" else "clip"
                 raise UserError(
-                    f"{where} {utterance.id}: ready {m} features, but the model reads the frames too, which only the "
+                    f"utterance {utterance.id}: ready {m} features, but the model reads the frames too, which only the "
                     f"{raw} gives; give that instead, or leave {m} out"
                 )
-        features = {m: x for m, x in utterance.features.items() if m in self._inputs}
-        return replace(utterance, features=features, label=None, sentiment=None)
+        return replace(utterance, features={m: x for m, x in utterance.features.items() if m in self._model.inputs})
 
     def _needed(self, dialogue: Dialogue) -> dict[str, Extractor]:
         """Returns the extractors built so far, and those of modalities that an utterance gives as text or clip."""
-        for name, modality in self._inputs.items():
+        for name, modality in self._model.inputs.items():
             raw = [u.text if name == "text" else u.clip for u in dialogue.utterances if name not in u.features]
             if any(raw) and name not in self._extractors:
                 self._extractors[name] = registry.build(modality.extractor)
         return self._extractors
-
-
-def predict_features(run: Run, dialogues: Sequence[Features]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Returns for each dialogue the class probabilities `[S, U, C]` and the gates `[S, U, G]` of every seed.
-
-    Where a seed keeps several epochs, its probabilities and gates are the means over them.
-    """
-    seeds = len(jax.tree.leaves(run.params)[0])
-    # The number of frames is rounded up to one of a few, so that few programs are compiled.
-    sequences = {m: (round_up(t), d) for m, (t, d) in longest(dialogues, run.inputs.sequence_dims).items()}
-    lengths = [len(d) for d in dialogues]
-    flat = flatten(
-        dialogues,
-        utterances=sum(lengths),
-        dims=run.inputs.dims,
-        sequences=sequences,
-        dtype=run.options.data_dtype,
-    )
-    widths = (len(run.inputs.labels), len(run.model.gate_names))
-    results = [np.zeros((seeds, len(flat.mask), n), np.float32) for n in widths]
-    for index in itertools.chain(*evaluation_plan(lengths)):
-        found = jax.device_get(steps.predict(run.model, run.params, run.stats, gather(flat, index)))
-        for result, x in zip(results, found, strict=True):
-            result[:, index] = x
-    ends = np.cumsum(lengths)
-    return list(zip(*(np.split(result[:, : ends[-1]], ends[:-1], axis=1) for result in results), strict=True))
-
-
-def joint_calibration(members: Sequence[Run]) -> Calibration:
-    """Returns the calibration of one run, or of the vote of several: the geometric mean of their temperatures."""
-    if len(members) == 1:
-        return members[0].calibration
-    logarithms = [np.log(member.calibration.vote) for member in members]
-    return Calibration(seeds=(), vote=float(np.exp(np.mean(logarithms))))
-
-
-def check_members(members: Sequence[Run]) -> None:
-    """Checks that runs can vote.
-
-    Raises:
-      UserError: they have different labels, or read the same modality from different extractors.
-    """
-    first = members[0]
-    for member in members[1:]:
-        paths = f"{member.directory.path} and {first.directory.path}"
-        if member.inputs.labels != first.inputs.labels:
-            raise UserError(
-                f"{paths} have different labels ({', '.join(member.inputs.labels)} and "
-                f"{', '.join(first.inputs.labels)}); only runs of one label set can vote"
-            )
-        for name in member.inputs.modalities.keys() & first.inputs.modalities.keys():
-            if member.inputs.modalities[name].fingerprint != first.inputs.modalities[name].fingerprint:
-                raise UserError(
-                    f"{paths} read {name} from different extractors; only runs trained on the same features can vote"
-                )
-
-
-def _dialogue(utterances: Sequence[Mapping[str, Any]]) -> Dialogue:
-    checked = []
-    for i, given in enumerate(utterances):
-        name = str(given.get("id", f"utt{i}"))
-        for key in given:
-            if key not in _KEYS:
-                raise UserError(f"utterance {name}: unknown field '{key}'; it may have {', '.join(_KEYS)}")
-        if "speaker" not in given:
-            raise UserError(f"utterance {name}: no speaker; give any name, the same one for all utterances of a person")
-        checked.append(
-            Utterance(
-                id=name,
-                speaker=str(given["speaker"]),
-                text=given.get("text") or "",
-                clip=Path(given["clip"]) if given.get("clip") else None,
-                features=given.get("features") or {},
-            )
-        )
-    return Dialogue(id="dialogue", utterances=tuple(checked))

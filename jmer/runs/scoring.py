@@ -14,8 +14,8 @@ from jmer.base.types import UNLABELLED, Features
 from jmer.dataset import store
 from jmer.dataset.folds import fold_of
 from jmer.runs.directory import Calibration, Run
-from jmer.runs.predictor import check_members, joint_calibration, predict_features
 from jmer.runs.report import ScoredRow, spread, write_scores
+from jmer.runs.voting import check_features, check_members, joint_calibration, predict_features
 from jmer.training.calibration import cross_scaled, fit_temperature, scaled
 from jmer.training.metrics import expected_calibration_error
 from jmer.training.options import TrainOptions
@@ -171,21 +171,6 @@ def dataset_of(run: Run, moved: Path | None) -> store.Dataset:
         )
     dataset = store.load(path)
     return folded(dataset, run.options) if dataset.fingerprint == run.inputs.dataset_fingerprint else dataset
-
-
-def check_features(run: Run, dataset: store.Dataset) -> None:
-    """Checks that a dataset holds features of the extractors that a run reads, unless a modality is absent.
-
-    Raises:
-      UserError: the features of a modality come from another extractor.
-    """
-    for name, expected in run.inputs.modalities.items():
-        found = dataset.manifest["modalities"][name]
-        if found["dim"] and found["fingerprint"] != expected.fingerprint:
-            raise UserError(
-                f"{dataset.path}: its {name} features come from another extractor ({found['extractor']}) than "
-                f"those of {run.directory.path} ({expected.extractor}); extract again with the run's extractor"
-            )
 
 
 def split_for(run: Run, dataset: store.Dataset, split: str) -> tuple[Features, ...]:

@@ -17,7 +17,7 @@ DEFAULTS = {
     "root": "",
     "out": "",
     "columns": dict.fromkeys(
-        ("dialogue", "utterance", "speaker", "label", "split", "text", "clip", "sentiment"),
+        ("dialogue", "utterance", "speaker", "label", "split", "text", "clip", "sentiment", "start", "end"),
         "",
     ),
     "labels": (),

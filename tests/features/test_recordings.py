@@ -54,7 +54,8 @@ def test_parts_are_cut_at_their_times(dialogue: Dialogue):
     expected = [(0.1, 0), (0.2, 1), (None, None), (0.4, 2)]
     for found, (level, colour) in zip(results, expected, strict=False):
         audio, video = found["audio"].vector, found["video"].vector
-        assert audio is not None and video is not None
+        assert audio is not None
+        assert video is not None
         assert audio[1] == pytest.approx(16_000 if level is None else 12_800, abs=2)
         if level is not None:
             assert audio[0] == pytest.approx(level, rel=0.02)

@@ -12,7 +12,7 @@ import pytest
 import tiny
 
 import jmer
-from jmer.runs import directory, fit, predictor
+from jmer.runs import directory, fit, voting
 from jmer.runs.environment import keep_compiled
 from jmer.training import checkpoint
 
@@ -153,7 +153,7 @@ def test_a_run_of_an_earlier_version_is_opened(root, tmp_path):
     run = directory.load(tmp_path)
     assert run.options.keep_epochs == 2
     assert run.progress.epoch == 6
-    found = [probs for probs, _ in predictor.predict_features(run, tiny.dialogues([5, 3], seed=9))]
+    found = [probs for probs, _ in voting.predict_features(run, tiny.dialogues([5, 3], seed=9))]
     for probs, expected in zip(found, json.loads((tmp_path / "expected.json").read_text()), strict=True):
         np.testing.assert_allclose(probs, expected, rtol=0, atol=1e-5)
 

@@ -16,7 +16,7 @@ from jmer import evaluate
 from jmer.base import cli
 from jmer.base.types import Dialogue, Features, Utterance
 from jmer.dataset import store
-from jmer.runs import directory, predictor, scoring
+from jmer.runs import directory, scoring, voting
 from jmer.training import metrics
 from jmer.training.calibration import scaled
 
@@ -43,7 +43,7 @@ def weighted_f1(loaded: jmer.Predictor, dialogues) -> float:
 def test_prediction_equals_evaluation_whatever_the_mapping(tiny_dataset, trained):
     run, loaded = directory.load(trained), jmer.load(trained)
     split = store.load(tiny_dataset).split("test")
-    probs = predictor.predict_features(run, split)[1][0][0]
+    probs = voting.predict_features(run, split)[1][0][0]
     given = mappings(split[1])
     found = loaded.predict(given)
     np.testing.assert_allclose(probabilities(found), probs, atol=1e-5)
@@ -71,7 +71,7 @@ def test_the_vote_is_the_same_in_evaluation_and_prediction(tiny_dataset, trained
     # Five seeds vote, not the first of each run.
     (d,) = store.load(tiny_dataset).split("dev")[:1]
     runs = [directory.load(tmp_path / name) for name in ("first", "third")]
-    pooled = np.concatenate([predictor.predict_features(run, [d])[0][0] for run in runs])
+    pooled = np.concatenate([voting.predict_features(run, [d])[0][0] for run in runs])
     assert len(pooled) == 5
     found = probabilities(jmer.load(first, tmp_path / "third").predict(mappings(d)))
     np.testing.assert_allclose(found, pooled.mean(axis=0), atol=1e-5)
@@ -127,7 +127,7 @@ def test_the_first_of_several_seeds_predicts_and_says_so(trained, caplog):
 def test_a_run_that_was_trained_to_vote_votes(rich):
     run = directory.load(rich)
     d = tiny.dialogues([6], seed=4)[0]
-    each = predictor.predict_features(run, [d])[0][0]
+    each = voting.predict_features(run, [d])[0][0]
     found = jmer.load(rich).predict(mappings(d, modalities=("text", "audio")))
     np.testing.assert_allclose(probabilities(found), each.mean(axis=0), atol=1e-5)
     first = jmer.load(rich, vote=False).predict(mappings(d, modalities=("text", "audio")))
@@ -157,7 +157,6 @@ def test_labels_and_features_of_a_modality_that_no_model_reads_are_ignored(rich,
 @pytest.mark.parametrize(
     ("utterance", "message"),
     [
-        ({"text": "hello"}, "utt0: no speaker"),
         ({"speaker": "a", "txt": "hello"}, "unknown field 'txt'"),
         ({"speaker": "a", "features": {"text": np.ones(5)}}, "text.*5.*6"),
         ({"speaker": "a", "features": {"smell": np.ones(5)}}, "utt0: features of 'smell'; expected text, audio, video"),
@@ -187,9 +186,9 @@ def test_kept_epochs_vote_or_are_averaged(rich, tmp_path, edited):
     each = []  # probabilities of every seed's every kept epoch
     for k in range(2):
         one = jax.tree.map(lambda x, k=k: x[:, k : k + 1], run.params)
-        each.append(predictor.predict_features(replace(run, params=one), d)[0][0])
+        each.append(voting.predict_features(replace(run, params=one), d)[0][0])
     assert np.abs(each[0] - each[1]).max() > 1e-3
-    np.testing.assert_allclose(predictor.predict_features(run, d)[0][0], np.mean(each, axis=0), atol=1e-5)
+    np.testing.assert_allclose(voting.predict_features(run, d)[0][0], np.mean(each, axis=0), atol=1e-5)
 
     averaged = shutil.copytree(rich, tmp_path / "averaged")
     edited(averaged / "config.json", merge_epochs="average")

@@ -13,7 +13,7 @@ from jmer import evaluate
 from jmer.base import cli
 from jmer.base.types import UNLABELLED
 from jmer.dataset import store
-from jmer.runs import directory, predictor, scoring
+from jmer.runs import directory, scoring, voting
 from jmer.training import metrics
 
 
@@ -62,7 +62,7 @@ def test_a_run_that_was_trained_to_vote_is_scored_both_ways(rich, tmp_path, caps
     run = directory.load(workdir)
     dialogues = scoring.dataset_of(run, None).split("dev")
     labels = np.concatenate([d.labels for d in dialogues])
-    each = np.concatenate([probs for probs, _ in predictor.predict_features(run, dialogues)], axis=1)
+    each = np.concatenate([probs for probs, _ in voting.predict_features(run, dialogues)], axis=1)
     single = [metrics.classification_report(labels, p.argmax(-1), 3)["weighted_f1"] for p in each]
     assert read(workdir, "dev")["weighted_f1"]["values"] == single
     voted = metrics.classification_report(labels, each.mean(axis=0).argmax(-1), 3)

@@ -23,7 +23,7 @@ from jmer.dataset import store
 from jmer.dataset.flat import flatten
 from jmer.dataset.plan import Plan
 from jmer.nn.model import Output
-from jmer.runs import directory, predictor, progress
+from jmer.runs import directory, progress, voting
 from jmer.training import feed, steps
 from jmer.training.devices import Placement, put
 from jmer.training.objective import Objective
@@ -167,8 +167,8 @@ def test_bfloat16_features_train_nearly_alike(dataset, whole, tmp_path):
     rounded = {m: x.astype(ml_dtypes.bfloat16).astype(np.float32) for m, x in dialogue.values.items()}
     assert all((rounded[m] != x).any() for m, x in dialogue.values.items())
     for a, b in zip(
-        predictor.predict_features(run, [dialogue])[0],
-        predictor.predict_features(run, [dataclasses.replace(dialogue, values=rounded)])[0],
+        voting.predict_features(run, [dialogue])[0],
+        voting.predict_features(run, [dataclasses.replace(dialogue, values=rounded)])[0],
         strict=True,
     ):
         np.testing.assert_array_equal(a, b)

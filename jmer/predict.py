@@ -1,0 +1,76 @@
+"""Predicts the emotion of every utterance of a video, a sound, a transcript, a table or a text.
+
+    python -m jmer.predict talk.mp4 --transcript=talk.srt --workdir=runs/x [--out=talk.json]
+    python -m jmer.predict --text="I hate you." --workdir=runs/x
+
+An input is a video or a sound, with or without a transcript; a folder of them, where a transcript of the same name may
+lie beside a clip; a transcript alone; a table with one row an utterance, for which labels and splits are not needed; or
+a packed dataset with --split. --out writes the predictions to a file, whose suffix names the format: .csv, .json, .srt,
+.vtt, .rttm or .TextGrid. Several --workdir vote.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jmer.base import cli
+from jmer.base.errors import UserError
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = cli.Parser(__doc__, prog="jmer predict")
+    parser.add_argument("inputs", nargs="*", type=Path, metavar="INPUT", help="what is predicted")
+    parser.add_argument(
+        "--workdir", type=Path, action="append", default=[], help="run directory of jmer.train; repeatable"
+    )
+    parser.add_argument("--transcript", type=Path, help="who says what, and when, in the one recording")
+    parser.add_argument("--text", action="append", default=[], help="an utterance; repeatable, for a dialogue")
+    parser.add_argument("--split", help="of a packed dataset")
+    parser.add_argument("--out", type=Path, help="file for the predictions")
+    parser.add_argument("--vote", action="store_true", help="all seeds of the run vote")
+    parser.add_argument("--strict", action="store_true", help="exit with 3 if anything was damaged or missing")
+    args = cli.parse(parser, argv)
+
+    # Mistakes in the arguments and in the files are reported before JAX is imported, which takes seconds.
+    from jmer.runs import answers, asked
+
+    if not args.workdir:
+        raise UserError("no model was given; name a run that jmer.train left, such as --workdir=runs/gat_fusion")
+    if args.out:
+        answers.check(args.out)
+    datasets = [path for path in args.inputs if (path / "manifest.json").is_file()]
+    if bool(datasets) != bool(args.split) or (datasets and (len(args.inputs) > 1 or args.text or args.transcript)):
+        raise UserError(
+            "a packed dataset is predicted by itself and needs --split, such as "
+            "'jmer predict data/packed/my --split=test'"
+        )
+    found = None if datasets else asked.read(args.inputs, spoken=args.transcript, texts=args.text)
+    for note in found.notes if found else ():
+        _say(note)
+    if args.out:
+        answers.check(args.out, [u for d in (found.dialogues if found else ()) for u in d.utterances])
+
+    from jmer.runs import predictor
+
+    _say(f"loading {', '.join(map(str, args.workdir))}")
+    loaded = predictor.load(*args.workdir, vote=True if args.vote else None)
+    if found is None:
+        predictions = loaded.predict_split(datasets[0], args.split)
+    else:
+        _say(f"predicting {sum(len(d.utterances) for d in found.dialogues)} utterances")
+        predictions = loaded.predict_all(found.dialogues)
+    flat = [prediction for each in predictions for prediction in each]
+    print(answers.table(flat))
+    if args.out:
+        answers.write(args.out, flat)
+        _say(f"wrote {args.out}")
+    return cli.EXIT_FAILED_ROWS if args.strict and any(p.status != "ok" for p in flat) else cli.EXIT_OK
+
+
+def _say(line: str) -> None:
+    """Tells the user something beside the predictions, which alone go to standard output."""
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
