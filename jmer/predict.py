@@ -1,14 +1,19 @@
 """Predicts the emotion of every utterance of a video, a sound, a transcript, a table or a text.
 
-    python -m jmer.predict talk.mp4 --transcript=talk.srt --workdir=runs/x [--out=talk.json]
+    python -m jmer.predict talk.mp4 --transcript=talk.srt [--out=talk.json]
     python -m jmer.predict --text="I hate you." --workdir=runs/x
 
 An input is a video or a sound, with or without a transcript; a folder of them, where a transcript of the same name may
 lie beside a clip; a transcript alone; a table with one row an utterance, for which labels and splits are not needed; or
 a packed dataset with --split. --out writes the predictions to a file, whose suffix names the format: .csv, .json, .srt,
-.vtt, .rttm or .TextGrid. Several --workdir vote.
+.vtt, .rttm or .TextGrid.
+
+The model is the starter, which jmer ships, or a run of jmer.train; several --workdir vote. The starter reads texts and
+sounds by two public encoders. They are fetched from the Hugging Face hub, or lie in the folder that --encoders or
+$JMER_ENCODERS names.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +28,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--workdir", type=Path, action="append", default=[], help="run directory of jmer.train; repeatable"
     )
+    parser.add_argument("--model", choices=("starter",), default="starter", help="model that jmer ships")
+    parser.add_argument("--encoders", type=Path, help="folder with one folder for each public encoder")
     parser.add_argument("--transcript", type=Path, help="who says what, and when, in the one recording")
     parser.add_argument("--text", action="append", default=[], help="an utterance; repeatable, for a dialogue")
     parser.add_argument("--split", help="of a packed dataset")
@@ -32,10 +39,13 @@ def main(argv: Sequence[str]) -> int:
     args = cli.parse(parser, argv)
 
     # Mistakes in the arguments and in the files are reported before JAX is imported, which takes seconds.
+    from jmer.encoders import hub
     from jmer.runs import answers, asked
 
-    if not args.workdir:
-        raise UserError("no model was given; name a run that jmer.train left, such as --workdir=runs/gat_fusion")
+    if args.encoders:
+        if not args.encoders.is_dir():
+            raise UserError(f"--encoders={args.encoders} is no folder; give the one in which the encoders lie")
+        os.environ[hub.ENCODERS] = str(args.encoders)
     if args.out:
         answers.check(args.out)
     datasets = [path for path in args.inputs if (path / "manifest.json").is_file()]
@@ -52,8 +62,9 @@ def main(argv: Sequence[str]) -> int:
 
     from jmer.runs import predictor
 
-    _say(f"loading {', '.join(map(str, args.workdir))}")
-    loaded = predictor.load(*args.workdir, vote=True if args.vote else None)
+    models = args.workdir or [args.model]
+    _say(f"loading {', '.join(map(str, models))}")
+    loaded = predictor.load(*models, vote=True if args.vote else None)
     if found is None:
         predictions = loaded.predict_split(datasets[0], args.split)
     else:

@@ -34,6 +34,11 @@ class Encoder(abc.ABC):
         """The hash of the model's files."""
         return self.opened.sha256
 
+    @functools.cached_property
+    def sha256_of_halves(self) -> str:
+        """The hash of all published weights, rounded to float16: a copy in half precision has the same."""
+        return published.sha256_of_halves(self.published(self.layers)["params"])
+
     @abc.abstractmethod
     def _example(self) -> tuple[Any, ...]:
         """Returns inputs that the network takes, of any values, for a row of the smallest size."""

@@ -6,6 +6,7 @@ Worker processes import this file, so it does not import jax. It opens no file t
 import dataclasses
 import hashlib
 import json
+import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -17,7 +18,15 @@ from jmer.base.errors import UserError
 WEIGHTS = ("flax_model.msgpack", "model.safetensors", "model.safetensors.index.json")  # the first that exists is read
 ADAPTERS = "adapter_config.json"  # a directory with this file holds adapters, and no encoder
 
+ENCODERS = "JMER_ENCODERS"  # environment variable that names a folder with one folder for each encoder
+
 _Config = TypeVar("_Config")
+
+# Other names that the folder of an encoder may have.
+_FOLDERS: Mapping[str, tuple[str, ...]] = {
+    "all-MiniLM-L6-v2": ("minilm-l6-v2",),
+    "whisper-tiny.en": ("whisper-tiny-en-encoder",),
+}
 
 _TORCH_ONLY = "pytorch_model.bin"
 _SAFE = ("model*.safetensors", "adapter_model.safetensors")
@@ -25,7 +34,10 @@ _CONFIGURATION = ("*.json", "*.txt", "*.model")  # of the model and of its token
 
 
 def resolve(model: str, *, field: str) -> Path:
-    """Returns the directory of a model, or of adapters. One that is an id on the hub is fetched unless it is cached.
+    """Returns the directory of a model, or of adapters.
+
+    A model that is no directory here is looked for in the folder that $JMER_ENCODERS names, under the last part of its
+    name. Otherwise an id on the hub is fetched, unless it is cached.
 
     Args:
       model: a directory, or an id on the hub.
@@ -36,6 +48,8 @@ def resolve(model: str, *, field: str) -> Path:
         no format that jmer reads.
     """
     folder = Path(model).expanduser()
+    if not folder.is_dir() and (local := _in_encoders(model)):
+        folder = local
     if not folder.is_dir():
         if not re.fullmatch(r"([\w-][\w.-]*/)?[\w-][\w.-]*", model):
             raise UserError(
@@ -57,6 +71,15 @@ def resolve(model: str, *, field: str) -> Path:
             "installed, AutoModel.from_pretrained(DIR).save_pretrained(DIR, safe_serialization=True) converts it"
         )
     return folder.resolve()
+
+
+def _in_encoders(model: str) -> Path | None:
+    """Returns the folder of a model in the one that $JMER_ENCODERS names; None where it has none."""
+    if not (encoders := os.environ.get(ENCODERS)):
+        return None
+    name = Path(model).name
+    folders = [Path(encoders).expanduser() / each for each in (name, *_FOLDERS.get(name, ()))]
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def read_json(folder: Path, name: str, *, field: str) -> dict[str, Any]:
@@ -137,7 +160,8 @@ def _from_hub(model: str, *, field: str) -> Path:
         ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise UserError(
-            f"{field}: no directory {model}, and the Hugging Face hub cannot be reached; give the directory of a "
-            "downloaded model, or fetch the model where there is a network (hf download) and copy it here"
+            f"{field}: no directory {model}, and the Hugging Face hub cannot be reached; fetch the model where there "
+            f"is a network (hf download {model}), and give its directory, or put it as {Path(model).name} into the "
+            f"folder that ${ENCODERS} names"
         ) from error
     return folder

@@ -6,7 +6,6 @@ extraction reads it in the same way. This file does not import JAX.
 
 import dataclasses
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from jmer.encoders.passages import ContextOptions
 
 NOTE = "jmer.json"
 FORMAT = 2  # of the note
-_ENCODERS = "JMER_ENCODERS"  # environment variable that names a folder of encoders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,15 +83,8 @@ def open_model(model: str, *, field: str) -> Opened:
     if not (directory / adapters.CONFIG).is_file():
         return Opened(given=model, folder=directory, directory=directory, note=note)
     found = adapters.read(directory, field=field)
-    folder = hub.resolve(_base(found.base), field=f"{field}: the base of the adapters in {directory}")
+    folder = hub.resolve(found.base, field=f"{field}: the base of the adapters in {directory}")
     return Opened(given=model, folder=folder, directory=directory, adapters=found, note=note)
-
-
-def _base(base: str) -> str:
-    """Returns where the base of adapters lies: in the folder that $JMER_ENCODERS names, or as the adapters say."""
-    folder = os.environ.get(_ENCODERS)
-    local = Path(folder).expanduser() / Path(base).name if folder else None
-    return str(local) if local and local.is_dir() and not Path(base).is_dir() else base
 
 
 def _note(directory: Path, *, field: str) -> Note:

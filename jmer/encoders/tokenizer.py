@@ -4,6 +4,7 @@ A model's directory may contain Python code. The tokenizer is loaded with `trust
 neither run nor offered to the user for running.
 """
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +45,7 @@ class Tokenizer:
             raise UserError(
                 f"text.model: {folder} has no tokenizer; expected one of {', '.join(_FILES)}; fetch the model again"
             )
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # that PyTorch is missing, which is not needed
         from transformers import AutoTokenizer
 
         try:

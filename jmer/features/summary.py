@@ -127,6 +127,11 @@ class PooledLayers(Pooled):
     def weights(self) -> str:
         return self._encoder.sha256
 
+    @property
+    def sha256_of_halves(self) -> str:
+        """The hash of the encoder's published weights, rounded to float16: a copy in half precision has the same."""
+        return self._encoder.sha256_of_halves
+
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the encoder out of what is sent to a worker process."""
         return {name: value for name, value in self.__dict__.items() if name != "_encoder"}

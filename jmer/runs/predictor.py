@@ -9,11 +9,12 @@ from pathlib import Path
 from jmer.base.errors import UserError
 from jmer.base.types import Dialogue, Extracted, Features, Prediction, Utterance
 from jmer.dataset import store
-from jmer.features import engine, registry
+from jmer.features import engine
 from jmer.features.extractor import Extractor
 from jmer.features.results import features_of, row_of
-from jmer.runs import directory
+from jmer.runs import directory, starter
 from jmer.runs.environment import keep_compiled
+from jmer.runs.experts import Experts
 from jmer.runs.given import Given, dialogue_of
 from jmer.runs.voting import Opinion, Voters
 
@@ -21,12 +22,12 @@ _log = logging.getLogger(__name__)
 
 
 def load(path: str | Path, *others: str | Path, vote: bool | None = None) -> "Predictor":
-    """Opens a run directory for prediction, with the parameters of its best epochs.
+    """Opens a run directory for prediction, with the parameters of its best epochs, or the model that jmer ships.
 
     Compiled programs are kept in jmer's cache folder, so that the next process need not compile them.
 
     Args:
-      path: the run directory.
+      path: the run directory, or `starter` for the model that jmer ships.
       others: more runs. Then all seeds of all runs vote, as in `jmer.evaluate --with`.
       vote: whether the seeds of a run vote (the mean of their probabilities). By default they do where the run was
         trained with `config.vote`; otherwise the first seed predicts, and a warning is logged where there are others.
@@ -36,6 +37,10 @@ def load(path: str | Path, *others: str | Path, vote: bool | None = None) -> "Pr
         `vote` is False for several runs.
     """
     keep_compiled()
+    if str(path) == starter.NAME:
+        if others:
+            raise UserError("the starter has experts of its own and votes with no run; load it alone, or the runs")
+        return Predictor(starter.open_starter())
     members = [directory.load(Path(p)) for p in (path, *others)]
     if others and vote is False:
         raise UserError("vote is False, but several runs can only predict by a vote; load one run, or leave vote out")
@@ -50,15 +55,16 @@ def load(path: str | Path, *others: str | Path, vote: bool | None = None) -> "Pr
 
 
 class Predictor:
-    """Trained runs, with the extractors that they recorded. It may be used by several threads, one at a time works.
+    """A model with its extractors. Several threads may use it; one of them works at a time.
 
     labels: the label names, in the model's order.
     modalities: the modalities that the models read.
     """
 
-    def __init__(self, model: Voters):
+    def __init__(self, model: Voters | Experts):
         self._model = model
         self._extractors: dict[str, Extractor] = {}
+        self._left_out: dict[str, str] = {}  # modality -> why an expert of it cannot be used
         self._lock = threading.Lock()
         self.labels = model.labels
         self.modalities = tuple(model.inputs)
@@ -116,6 +122,10 @@ class Predictor:
     def _predict(self, dialogues: Sequence[Dialogue], *, strict: bool) -> list[list[Prediction]]:
         dims = {name: modality.dim for name, modality in self._model.inputs.items()}
         results = [engine.results_of(d, self._needed(d), dims=dims, strict=strict) for d in dialogues]
+        for dialogue, found in zip(dialogues, results, strict=True):
+            for modality, reason in self._left_out.items():
+                for i in _raw(dialogue, modality):
+                    found[i][modality] = Extracted(vector=None, status="degraded", reason=reason)
         features = [self._features(d, found) for d, found in zip(dialogues, results, strict=True)]
         filled = [i for i, dialogue in enumerate(dialogues) if dialogue.utterances]
         opinions = dict(zip(filled, self._model.answer([features[i] for i in filled]), strict=True))
@@ -174,8 +184,23 @@ class Predictor:
 
     def _needed(self, dialogue: Dialogue) -> dict[str, Extractor]:
         """Returns the extractors built so far, and those of modalities that an utterance gives as text or clip."""
-        for name, modality in self._model.inputs.items():
-            raw = [u.text if name == "text" else u.clip for u in dialogue.utterances if name not in u.features]
-            if any(raw) and name not in self._extractors:
-                self._extractors[name] = registry.build(modality.extractor)
+        for name in self.modalities:
+            if name in self._extractors or name in self._left_out or not _raw(dialogue, name):
+                continue
+            try:
+                self._extractors[name] = self._model.build(name)
+            except UserError as error:
+                if not isinstance(self._model, Experts):
+                    raise
+                self._left_out[name] = str(error)
+                _log.warning("%s is left out: %s", name, error)
         return self._extractors
+
+
+def _raw(dialogue: Dialogue, modality: str) -> list[int]:
+    """Returns the numbers of the utterances that give a modality as text or clip."""
+    return [
+        i
+        for i, u in enumerate(dialogue.utterances)
+        if modality not in u.features and (u.text.strip() if modality == "text" else u.clip)
+    ]

@@ -13,6 +13,8 @@ from jmer.base.types import Features
 from jmer.dataset import store
 from jmer.dataset.flat import flatten, gather, longest
 from jmer.dataset.plan import evaluation_plan, round_up
+from jmer.features import registry
+from jmer.features.extractor import Extractor
 from jmer.runs.directory import Calibration, Run
 from jmer.runs.inputs import Modality
 from jmer.training import steps
@@ -57,6 +59,10 @@ class Voters:
         self.labels = members[0].inputs.labels
         self.inputs: dict[str, Modality] = {n: m for member in members for n, m in member.inputs.modalities.items()}
         self.sequences = {name for member in members for name in member.inputs.sequence_dims}
+
+    def build(self, modality: str) -> Extractor:
+        """Returns the extractor of a modality. Raises UserError where it cannot be made as it was recorded."""
+        return registry.build(self.inputs[modality].extractor)
 
     def check(self, dataset: store.Dataset) -> None:
         """Checks that a dataset holds the features that each run reads, by `check_features`."""
