@@ -193,7 +193,8 @@ def test_readme_is_short_and_opens_the_quick_start_with_two_commands():
     block = _FENCE.search(section("README.md", "Quick start"))
     assert block is not None
     main, tests = block[2].splitlines()
-    assert [words[-1] for words in commands(main)] == ["configs/gat_fusion.py", "benchmarks/modality_ablation.py"]
+    job = ["configs/gat_fusion.py", "benchmarks/modality_ablation.py", "--workdir=runs/gat_fusion"]
+    assert [words[-1] for words in commands(main)] == job
     assert "'.[test]'" in tests
     assert commands(tests) == [["python", "-m", "pytest"]]
 

@@ -179,8 +179,9 @@ def test_damage_is_reported_and_only_strict_makes_it_an_error(run, folder, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no model was given"),
-        (["--workdir=RUN"], "there is nothing to predict"),
+        ([], "there is nothing to predict"),
+        (["--text=Hi", "--model=runs/x"], "argument --model: invalid choice: 'runs/x'"),
+        (["--text=Hi", "--encoders=nowhere"], "--encoders=nowhere is no folder"),
         (["--workdir=RUN", "nowhere.mp4"], "nowhere.mp4: is not there; expected a video or a sound"),
         (["--workdir=RUN", "--text=Hi", "--out=x.doc"], "x.doc: is no kind of file that jmer writes"),
         (["--workdir=RUN", "--text=Hi", "--transcript=x.srt"], "--transcript=x.srt belongs to one recording, but 0"),

@@ -79,13 +79,13 @@ def extract_dataset(wanted: ExtractOptions) -> Path:
     """
     start = time.monotonic()
     corpus = load_source(wanted)
-    for note in corpus.notes:  # before hours of extraction
-        print(f"note: {note}")
     extractors = make_extractors(wanted)
     corpus = with_ready(corpus, extractors)
     views = make_views(wanted, corpus, extractors)
     out = Path(wanted.out or default_out(wanted, corpus))
     manifest.check_replaceable(out)
+    for note in corpus.notes:  # before hours of extraction
+        print(f"note: {note}")
     workers = wanted.workers or os.cpu_count() or 1
     digests = _digests(corpus, workers) if {"audio", "video"} & set(extractors) else {}
     recipe = Recipe(corpus=corpus, extractors=extractors, views=views, digests=digests)

