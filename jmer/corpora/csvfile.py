@@ -51,15 +51,7 @@ def read(path: Path, *, delimiters: str = ",", fit: Callable[[Sequence[str]], in
         raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a CSV file") from error
     if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(f"{path}: is UTF-16; expected UTF-8: save it as 'CSV UTF-8'")
-    lines = []
-    cp1252_lines = 0
-    for line in raw.removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True):
-        try:
-            lines.append(line.decode("utf-8"))
-        except UnicodeDecodeError:  # by line, since many files are UTF-8 with a few quotes pasted in cp1252
-            lines.append(line.decode("latin-1").translate(_C1))
-            cp1252_lines += 1
-
+    lines, cp1252_lines = text_lines(raw)
     delimiter = max(delimiters, key=lambda char: (fit(names := _header(lines, char)), len(names)))
     # strict makes an open quote an error; otherwise the rest of the file would be one cell.
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -91,6 +83,19 @@ def read(path: Path, *, delimiters: str = ",", fit: Callable[[Sequence[str]], in
     if faults:
         raise faulty(path, faults)
     return Table(columns=tuple(header), rows=tuple(rows), cp1252_lines=cp1252_lines)
+
+
+def text_lines(raw: bytes) -> tuple[list[str], int]:
+    """Returns the lines of a file with their ends, and how many of them were not UTF-8 and were read as cp1252."""
+    lines = []
+    cp1252_lines = 0
+    for line in raw.removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True):
+        try:
+            lines.append(line.decode("utf-8"))
+        except UnicodeDecodeError:  # by line, since many files are UTF-8 with a few quotes pasted in cp1252
+            lines.append(line.decode("latin-1").translate(_C1))
+            cp1252_lines += 1
+    return lines, cp1252_lines
 
 
 _DELIMITER_NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}

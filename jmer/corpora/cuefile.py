@@ -103,17 +103,10 @@ def _lines(path: Path) -> tuple[list[str], int]:
             raise UserError(f"{path}: begins as UTF-16 and is not ({error.reason}); save it as UTF-8") from error
     if b"\0" in raw:
         raise UserError(f"{path}: holds zero bytes and is no text file; give a transcript, saved as UTF-8")
-    raw = raw.removeprefix(b"\xef\xbb\xbf")
-    if not raw.strip():
+    lines, cp1252_lines = csvfile.text_lines(raw)
+    if not any(line.strip() for line in lines):
         raise UserError(f"{path}: is empty; expected {EXPECTED[path.suffix.lower()]}")
-    lines, cp1252_lines = [], 0
-    for line in raw.splitlines():
-        try:
-            lines.append(line.decode("utf-8"))
-        except UnicodeDecodeError:  # by line, since many files are UTF-8 with a few quotes pasted in cp1252
-            lines.append(csvfile.repair(line.decode("latin-1")))
-            cp1252_lines += 1
-    return lines, cp1252_lines
+    return [line.rstrip("\r\n") for line in lines], cp1252_lines
 
 
 # Subtitles. A block is what stands between blank lines.

@@ -88,7 +88,7 @@ def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
     if last:
         state, best, saved = checkpoints.restore(last, state=state, best={"params": kept, "stats": stats})
         kept, stats, progress = best["params"], best["stats"], Progress.from_json(saved)
-    log = Log(run, after=progress.epoch) if is_main() else None
+    log = Log(run, after=progress.epoch, epochs=options.epochs) if is_main() else None
     if log:
         shares = sampling.expected_shares(plan, counts)
         total = counts.sum(axis=0)
@@ -105,6 +105,7 @@ def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
     finished = progress.finished(epochs=options.epochs, patience=options.patience)
     if log and not finished:
         run.calibration.unlink(missing_ok=True)  # it is that of the epochs kept so far
+        print("the first epoch compiles the model, unless an earlier run did", flush=True)
     while not finished:
         epoch, start = progress.epoch + 1, time.perf_counter()
         losses, updates, confusions = [], [], []
@@ -141,13 +142,17 @@ def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
                     "graph_weight": np.full(len(seeds), options.graph_weight) if graph_weight is None else graph_weight,
                 },
                 dev=dev,
-                best=np.max(progress.best_score, axis=1) if by_dev else None,
                 seconds=time.perf_counter() - start,
             )
         finished = progress.finished(epochs=options.epochs, patience=options.patience)
         if finished or checkpoints.due():
             checkpoints.save(epoch, state=state, best={"params": kept, "stats": stats}, progress=progress.to_json())
+        if log:
+            best = np.max(progress.best_score, axis=1) if by_dev else None
+            seconds = time.perf_counter() - start
+            log.show(epoch, loss=float(np.mean(loss)), dev=dev, best=best, seconds=seconds)
     if log:
+        print(progress.why_finished(epochs=options.epochs, patience=options.patience), flush=True)
         log.close()
 
 

@@ -1,6 +1,7 @@
 """The log of a run: one epoch's figures on the screen, in metrics.jsonl and as TensorBoard events."""
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,11 +16,12 @@ from jmer.training import metrics
 class Log:
     """Writes the figures of each epoch; only the main process makes one."""
 
-    def __init__(self, run: RunDirectory, *, after: int):
-        """Opens the log of a run that goes on after epoch `after`.
+    def __init__(self, run: RunDirectory, *, after: int, epochs: int):
+        """Opens the log of a run that goes on after epoch `after`, and has `epochs` at the most.
 
         An interrupted call may have logged later epochs. Their lines are dropped, because those epochs come again.
         """
+        self._epochs, self._seconds = epochs, []
         self._file = run.metrics
         lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True) if self._file.is_file() else []
         whole = [line for line in lines if line.endswith("\n") and json.loads(line)["epoch"] <= after]
@@ -33,16 +35,14 @@ class Log:
         seeds: Sequence[int],
         figures: Mapping[str, np.ndarray],
         dev: Sequence[Mapping[str, Any]],
-        best: np.ndarray | None,
         seconds: float,
     ) -> None:
-        """Writes one line a seed to metrics.jsonl, the same figures to TensorBoard, and one line to the screen.
+        """Writes one line a seed to metrics.jsonl, and the same figures to TensorBoard.
 
         Args:
           figures: `[S]` by name, among them `train_loss`.
           dev: the scores of each seed, of `metrics.scores`; empty where there is no dev split.
-          best: `[S]`, the best dev weighted F1 of each seed so far; None where it does not choose the epoch.
-          seconds: how long the epoch took.
+          seconds: how long the epoch took, without its checkpoint.
         """
         with self._file.open("a", encoding="utf-8") as file:
             for i, seed in enumerate(seeds):
@@ -52,11 +52,26 @@ class Log:
                 for name, value in each.items():
                     self._board.add_scalar(f"seed_{seed}/{name}", value, epoch)
         self._board.flush()
-        shown = [f"epoch {epoch:3d}", f"loss {np.mean(figures['train_loss']):.4f}"]
+
+    def show(
+        self, epoch: int, *, loss: float, dev: Sequence[Mapping[str, Any]], best: np.ndarray | None, seconds: float
+    ) -> None:
+        """Prints the line of an epoch.
+
+        Args:
+          dev: as in `write`.
+          best: `[S]`, the best dev weighted F1 of each seed so far; None where it does not choose the epoch.
+          seconds: how long the epoch took, its checkpoint included.
+        """
+        self._seconds.append(seconds)
+        shown = [f"epoch {epoch:{len(str(self._epochs))}d}/{self._epochs}", f"loss {loss:.4f}"]
         for name, title in (("weighted_f1", "dev weighted F1"), ("macro_f1", "macro-F1")) if dev else ():
             shown.append(f"{title} {np.mean([scores[name] for scores in dev]):.4f}")
         shown += [] if best is None else [f"best {best.mean():.4f}"]
-        print("  ".join([*shown, f"{seconds:.2f} s"]), flush=True)
+        shown.append(f"{seconds:.2f} s")
+        if len(self._seconds) > 1 and epoch < self._epochs:  # the first epoch compiles
+            shown.append(f"{statistics.median(self._seconds[1:]) * (self._epochs - epoch):.0f} s left at most")
+        print("  ".join(shown), flush=True)
 
     def close(self) -> None:
         self._board.close()

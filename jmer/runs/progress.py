@@ -53,6 +53,15 @@ class Progress:
         """Whether all epochs are done, or no seed has improved for `patience` epochs."""
         return self.epoch >= epochs or self.epoch - max(self.improved_epoch) >= patience
 
+    def why_finished(self, *, epochs: int, patience: int) -> str:
+        """Returns why training has ended, as a sentence for the screen."""
+        if self.epoch >= epochs:
+            return f"all {epochs} epochs are done"
+        return (
+            f"stopped after epoch {self.epoch}: dev weighted F1 has not risen for {patience} epochs, the last time in "
+            f"epoch {max(self.improved_epoch)} (config.patience={patience})"
+        )
+
     def after_epoch(self, scores: np.ndarray, *, patience: int) -> tuple[np.ndarray, "Progress"]:
         """Returns the slots that the next epoch takes, `[S, K]` bool with at most one slot a seed, and the progress
         after it.

@@ -183,7 +183,7 @@ def _fit_seed(task: Task, seed: int, folder: Path) -> tuple[Flat, float]:
     if last := latest_epoch(run.checkpoints):
         state, kept, saved = checkpoints.restore(last, state=state, best={"params": best})
         best, progress = kept["params"], Progress.from_json(saved)
-    log = Log(run, after=progress.epoch)
+    log = Log(run, after=progress.epoch, epochs=options.epochs)
     size = sum(x.size for x in trained.values())
     print(
         f"seed {seed}: {size:,} trained parameters, {sum(updates)} updates"
@@ -223,11 +223,12 @@ def _fit_seed(task: Task, seed: int, folder: Path) -> tuple[Flat, float]:
             seeds=[seed],
             figures={"train_loss": np.array([loss])},
             dev=dev,
-            best=np.max(progress.best_score, axis=1) if by_dev else None,
             seconds=time.perf_counter() - start,
         )
         if checkpoints.due() or epoch == options.epochs:
             checkpoints.save(epoch, state=state, best={"params": best}, progress=progress.to_json())
+        best_score = np.max(progress.best_score, axis=1) if by_dev else None
+        log.show(epoch, loss=float(loss), dev=dev, best=best_score, seconds=time.perf_counter() - start)
     log.close()
     return best, progress.best_score[0][0]
 

@@ -33,14 +33,13 @@ def dialogue(recording: Path, tmp_path_factory) -> Dialogue:
     """Five parts of a recording, a part of another file that is no clip, and a whole clip."""
     words = tmp_path_factory.mktemp("words") / "words.mp4"
     words.write_text("this is no clip\n" * 100)
-    whole = {"id": "whole", "speaker": "a", "text": "all of it"}
     given = [
         *(
             Utterance(id=f"u{i}", speaker="a", text=f"cue {i}", clip=recording, start=start, end=end)
             for i, (start, end) in enumerate(TIMES)
         ),
         Utterance(id="words", speaker="a", text="a cue", clip=words, start=0.0, end=1.0),
-        Utterance(**whole, clip=recording),
+        Utterance(id="whole", speaker="a", text="all of it", clip=recording),
     ]
     return Dialogue(id="d", utterances=tuple(given))
 

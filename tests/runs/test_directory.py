@@ -99,7 +99,7 @@ def test_a_kill_while_the_log_is_trimmed_loses_nothing(tiny_dataset, run, monkey
     with monkeypatch.context() as patch:
         patch.setattr("os.replace", killed)
         with pytest.raises(KeyboardInterrupt):
-            fit.Log(directory.RunDirectory(run), after=3)
+            fit.Log(directory.RunDirectory(run), after=3, epochs=4)
     assert epochs_of(run) == [1, 2, 3, 4]
     tiny.train(tiny_dataset, run, seeds=2)
     assert epochs_of(run) == [1, 2, 3, 4]

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from jmer.runs.directory import RunDirectory
+from jmer.runs.log import Log
 from jmer.runs.progress import Progress
 
 SCORES = np.array([[0.1, 0.5], [0.3, 0.6], [0.3, 0.4], [0.2, 0.1], [0.4, 0.5], [0.35, 0.9]])  # epoch, seed
@@ -35,3 +37,27 @@ def test_it_ends_after_the_last_epoch_or_when_no_seed_is_patient():
 def test_it_is_the_same_after_json():
     progress = after(SCORES, keep=2, patience=3)
     assert Progress.from_json(progress.to_json()) == progress
+
+
+def test_why_it_ended():
+    progress = after(SCORES[:4], keep=1, patience=2)
+    assert progress.why_finished(epochs=4, patience=2) == "all 4 epochs are done"
+    assert progress.why_finished(epochs=60, patience=2) == (
+        "stopped after epoch 4: dev weighted F1 has not risen for 2 epochs, the last time in epoch 2 "
+        "(config.patience=2)"
+    )
+
+
+def test_the_line_of_an_epoch_says_how_long_the_rest_takes(tmp_path, capsys):
+    log = Log(RunDirectory(tmp_path), after=0, epochs=12)
+    dev = [{"weighted_f1": 0.5, "macro_f1": 0.25}, {"weighted_f1": 0.6, "macro_f1": 0.35}]
+    for epoch, seconds in ((1, 40.0), (2, 3.0), (3, 2.0), (12, 2.5)):
+        log.show(epoch, loss=1.25, dev=dev, best=np.array([0.6, 0.7]), seconds=seconds)
+    log.close()
+    scores = "loss 1.2500  dev weighted F1 0.5500  macro-F1 0.3000  best 0.6500"
+    assert capsys.readouterr().out.splitlines() == [
+        f"epoch  1/12  {scores}  40.00 s",
+        f"epoch  2/12  {scores}  3.00 s  30 s left at most",
+        f"epoch  3/12  {scores}  2.00 s  22 s left at most",
+        f"epoch 12/12  {scores}  2.50 s",
+    ]
