@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jmer.base import cli
+from jmer.base import cli, limits
 from jmer.base.errors import UserError
 from jmer.base.paths import cache_root
 from jmer.base.types import MODALITIES, Corpus, Features, Utterance
@@ -86,7 +85,7 @@ def extract_dataset(wanted: ExtractOptions) -> Path:
     manifest.check_replaceable(out)
     for note in corpus.notes:  # before hours of extraction
         print(f"note: {note}")
-    workers = wanted.workers or os.cpu_count() or 1
+    workers = wanted.workers or limits.cores()
     digests = _digests(corpus, workers) if {"audio", "video"} & set(extractors) else {}
     recipe = Recipe(corpus=corpus, extractors=extractors, views=views, digests=digests)
     inputs_sha256 = recipe.sha256

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
-import joblib
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from jmer.base import limits
 from jmer.base.errors import UserError
 
 Tree = Any  # a pytree of arrays
@@ -100,7 +100,7 @@ def share_cores(seeds: int) -> None:
     between. A device count in XLA_FLAGS is kept, and other kinds of devices are left alone.
     """
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        fitting = max(n for n in range(1, joblib.cpu_count() + 1) if seeds % n == 0)
+        fitting = max(n for n in range(1, limits.cores() + 1) if seeds % n == 0)
         jax.config.update("jax_num_cpu_devices", fitting)
 
 
@@ -121,8 +121,7 @@ def memory() -> int:
     """Returns how many bytes the first device of this process can hold; a device of the host has an equal share of its
     memory."""
     stats = jax.local_devices()[0].memory_stats() or {}
-    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return stats.get("bytes_limit", host // jax.local_device_count())
+    return stats.get("bytes_limit", limits.memory() // jax.local_device_count())
 
 
 def join_processes(coordinator: str, *, count: int | None, number: int | None) -> None:

@@ -1,7 +1,6 @@
 """From clips to batches of sounds. Numpy only."""
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from jmer.base import cli
+from jmer.base import cli, limits
 from jmer.base.errors import UserError
 from jmer.base.types import UNLABELLED, Dialogue
 from jmer.features import worker
@@ -123,7 +122,7 @@ def sound_splits(
     Raises:
       UserError: a worker process died.
     """
-    pool = worker.pool(os.cpu_count() or 1)
+    pool = worker.pool(limits.cores())
     try:
         return {
             name: _sound_split(dialogues, extractor, labels=labels, name=name, pool=pool)
