@@ -11,6 +11,7 @@ from extractions import NoPool, extract
 from media_files import BLUE, GREEN, RED, write_clip
 
 from jmer.base.types import Corpus, Dialogue, Extracted, Utterance
+from jmer.dataset.build import Recipe
 from jmer.features import engine, worker
 from jmer.features.results import row_of
 
@@ -107,3 +108,13 @@ def test_a_long_recording_is_encoded_as_it_goes_on(recording: Path, monkeypatch)
     engine.results_of(Dialogue(id="d", utterances=tuple(utterances)), {"video": fakes.Colour()})
     assert max(most) == fakes.Colour.lookahead
     assert sum(most) == 20
+
+
+def test_other_times_are_another_dataset(dialogue: Dialogue):
+    def hashed(utterance: Utterance) -> str:
+        corpus = Corpus(name="c", labels=("joy",), splits={"train": (Dialogue(id="d", utterances=(utterance,)),)})
+        return Recipe(corpus=corpus, extractors={}, views=(), digests={}).sha256
+
+    first = dialogue.utterances[0]
+    assert hashed(first) == hashed(replace(first))
+    assert hashed(first) != hashed(replace(first, end=0.8))

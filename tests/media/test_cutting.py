@@ -140,3 +140,22 @@ def test_real_recordings(shared: Path):
         assert abs(got.wave.std() - own.std()) < 0.3 * own.std()
         assert got.frames is not None
         assert got.damage == ""
+
+
+def test_a_part_begins_with_the_frame_on_show(tmp_path: Path):
+    slow = write_clip(tmp_path / "slow.mp4", colours=[RED, GREEN, BLUE], fps=1)
+    (got,) = map(media, cut_all(slow, [Part(1.2, 1.8)], frames=2))
+    assert got.frames is not None
+    assert [int(np.argmax(frame[-8, -8])) for frame in got.frames] == [1, 1]
+
+
+def test_a_track_that_has_ended_is_not_waited_for(tmp_path: Path, monkeypatch):
+    short = sine(300, seconds=1, rate=16_000)
+    clip = write_clip(tmp_path / "short.mkv", colours=[RED] * 200, fps=1, samples=short, audio_codec="flac")
+    read, packets = [], cutting.packets_of
+    monkeypatch.setattr(cutting, "packets_of", lambda *a: (read.append(p) or p for p in packets(*a)))
+    found = cut(clip, [Part(2.0, 4.0), Part(190.0, 195.0)], frames=lambda seconds: 1)
+    number, first = next(found)
+    assert number == 0
+    assert media(first).frames is not None
+    assert len([packet for packet in read if packet.stream.type == "video"]) < 150
