@@ -153,9 +153,9 @@ def test_a_track_that_has_ended_is_not_waited_for(tmp_path: Path, monkeypatch):
     short = sine(300, seconds=1, rate=16_000)
     clip = write_clip(tmp_path / "short.mkv", colours=[RED] * 200, fps=1, samples=short, audio_codec="flac")
     read, packets = [], cutting.packets_of
-    monkeypatch.setattr(cutting, "packets_of", lambda *a: (read.append(p) or p for p in packets(*a)))
+    monkeypatch.setattr(cutting, "packets_of", lambda *a: (read.append(p.stream.type) or p for p in packets(*a)))
     found = cut(clip, [Part(2.0, 4.0), Part(190.0, 195.0)], frames=lambda seconds: 1)
     number, first = next(found)
     assert number == 0
     assert media(first).frames is not None
-    assert len([packet for packet in read if packet.stream.type == "video"]) < 150
+    assert read.count("video") < 150
