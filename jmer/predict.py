@@ -39,6 +39,7 @@ def main(argv: Sequence[str]) -> int:
     args = cli.parse(parser, argv)
 
     # Mistakes in the arguments and in the files are reported before JAX is imported, which takes seconds.
+    from jmer.dataset.manifest import MANIFEST
     from jmer.encoders import hub
     from jmer.runs import answers, asked
 
@@ -46,9 +47,7 @@ def main(argv: Sequence[str]) -> int:
         if not args.encoders.is_dir():
             raise UserError(f"--encoders={args.encoders} is no folder; give the one in which the encoders lie")
         os.environ[hub.ENCODERS] = str(args.encoders)
-    if args.out:
-        answers.check(args.out)
-    datasets = [path for path in args.inputs if (path / "manifest.json").is_file()]
+    datasets = [path for path in args.inputs if (path / MANIFEST).is_file()]
     if bool(datasets) != bool(args.split) or (datasets and (len(args.inputs) > 1 or args.text or args.transcript)):
         raise UserError(
             "a packed dataset is predicted by itself and needs --split, such as "

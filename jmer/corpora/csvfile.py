@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,36 +53,47 @@ def read(path: Path, *, delimiters: str = ",", fit: Callable[[Sequence[str]], in
         raise UserError(f"{path}: is UTF-16; expected UTF-8: save it as 'CSV UTF-8'")
     lines, cp1252_lines = text_lines(raw)
     delimiter = max(delimiters, key=lambda char: (fit(names := _header(lines, char)), len(names)))
-    # strict makes an open quote an error; otherwise the rest of the file would be one cell.
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    line = 1
     header: list[str] = []
     rows = []
     faults: list[tuple[str, str]] = []
-    try:
-        for cells in reader:
-            where, line = f"{path}:{line}", reader.line_num + 1
-            cells = [cell.strip(" \t\r\n") for cell in cells]  # \x85 stays, since it may be a damaged ellipsis
-            if not any(cells):
-                continue
-            if not header:
-                header = cells
-                continue
-            if len(cells) < len(header) or any(cells[len(header) :]):
-                reason = (
-                    f"has {len(cells)} cells where the header has {len(header)}; "
-                    f"put quotes around a cell that holds a {_DELIMITER_NAMES.get(delimiter, delimiter)}"
-                )
-                faults.append((where, reason))
-                continue
-            rows.append(Row(where=where, cells=dict(zip(header, cells, strict=False))))
-    except csv.Error as error:
-        raise UserError(f"{path}:{line}: is not well-formed CSV ({error}); check the quotes from here on") from error
+    for line, cells in separated(path, lines, delimiter=delimiter):
+        where = f"{path}:{line}"
+        cells = [cell.strip(" \t\r\n") for cell in cells]  # \x85 stays, since it may be a damaged ellipsis
+        if not any(cells):
+            continue
+        if not header:
+            header = cells
+            continue
+        if len(cells) < len(header) or any(cells[len(header) :]):
+            reason = (
+                f"has {len(cells)} cells where the header has {len(header)}; "
+                f"put quotes around a cell that holds a {_DELIMITER_NAMES.get(delimiter, delimiter)}"
+            )
+            faults.append((where, reason))
+            continue
+        rows.append(Row(where=where, cells=dict(zip(header, cells, strict=False))))
     if not header:
         raise UserError(f"{path}: is empty; expected a header and rows")
     if faults:
         raise faulty(path, faults)
     return Table(columns=tuple(header), rows=tuple(rows), cp1252_lines=cp1252_lines)
+
+
+def separated(path: Path, lines: Iterable[str], *, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yields the cells of each row, with the number of its first line.
+
+    Raises:
+      UserError: the rows are not well-formed.
+    """
+    # strict makes an open quote an error; otherwise the rest of the file would be one cell.
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    line = 1
+    try:
+        for cells in reader:
+            yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(f"{path}:{line}: is not well-formed CSV ({error}); check the quotes from here on") from error
 
 
 def text_lines(raw: bytes) -> tuple[list[str], int]:

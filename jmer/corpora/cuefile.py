@@ -5,7 +5,6 @@ of a VTT file to the text of the cue before, and reads a negative time as a posi
 out cues with wrong times and cues without text. srt 3.5 reads no VTT. None tells the line of a mistake.
 """
 
-import csv
 import html
 import json
 import math
@@ -270,7 +269,7 @@ def _rows(path: Path, lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     if separator == "\t":
         rows = enumerate(([_unquoted(cell) for cell in line.split("\t")] for line in lines), 1)
     else:
-        rows = _quoted(path, lines, separator=separator)
+        rows = csvfile.separated(path, (f"{line}\n" for line in lines), delimiter=separator)
     for line, cells in rows:
         cells = [cell.strip() for cell in cells]
         if any(cells):
@@ -280,18 +279,6 @@ def _rows(path: Path, lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
 def _unquoted(cell: str) -> str:
     """Removes the quotes that a spreadsheet writes around a cell. Whisper writes none and leaves those of the text."""
     return cell[1:-1].replace('""', '"') if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
-
-
-def _quoted(path: Path, lines: Sequence[str], *, separator: str) -> Iterator[tuple[int, list[str]]]:
-    # strict makes an open quote an error; otherwise the rest of the file would be one cell
-    reader = csv.reader((f"{line}\n" for line in lines), delimiter=separator, strict=True)
-    line = 1
-    try:
-        for cells in reader:
-            yield line, cells
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise UserError(f"{path}:{line}: is not well-formed CSV ({error}); check the quotes from here on") from error
 
 
 def _json(path: Path, lines: Sequence[str]) -> tuple[list[Cue], list[str]]:

@@ -28,7 +28,7 @@ from types import MappingProxyType
 
 from jmer.base.errors import UserError
 from jmer.base.labels import folded, label_complaint, spellings
-from jmer.base.types import SPLITS, Corpus, Dialogue, Utterance
+from jmer.base.types import SPLITS, UNNAMED, Corpus, Dialogue, Utterance
 from jmer.corpora import clips, csvfile, header
 
 COLUMNS, REQUIRED = header.COLUMNS, header.REQUIRED
@@ -145,7 +145,7 @@ def _checked(
         raw = {name: row.cells[column] for name, column in names.items()}
         cells = {name: cell if name == "clip" else csvfile.repair(cell) for name, cell in raw.items()}
         repaired += cells != raw
-        cells = {"dialogue": csv.stem, "utterance": str(number), "speaker": "speaker"} | cells
+        cells = {"dialogue": csv.stem, "utterance": str(number), "speaker": UNNAMED} | cells
         cells = dict.fromkeys(COLUMNS, "") | cells
         cells["label"] = cells["label"].strip()  # also of blanks that are not ASCII
         wrong = _complaints(cells, names, known, any_split=for_prediction)

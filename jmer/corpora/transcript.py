@@ -26,12 +26,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from jmer.base.errors import UserError
-from jmer.base.types import Dialogue, Utterance
+from jmer.base.types import UNNAMED, Dialogue, Utterance
 from jmer.corpora import csvfile, cuefile
 from jmer.corpora.cuefile import Cue, noted
 
 SUFFIXES = tuple(cuefile.EXPECTED)
-UNNAMED = "speaker"  # who speaks where the transcript names nobody
 
 _PREFIXED = (".srt", ".vtt", ".txt")  # the kinds of file that may name the speaker before the text
 _PREFIX = re.compile(r"(?:[-–—]\s*|>>\s*)?(?:\[([^\[\]]{1,30})\]|([^\s\[:：][^:：]{0,29}))(?::(?=\s|$)|：)\s*")

@@ -271,7 +271,7 @@ class _Engine:
                 self._wait(job, target, extractor.prepare(inputs.heard(job.dialogue, job.index, extractor)))
             else:
                 tracks[target] = extractor
-        clip, part = job.utterance.clip, part_of(job.utterance)
+        clip, part = job.utterance.clip, cutting.part_of(job.utterance)
         if tracks:
             assert clip is not None
             if part is None:
@@ -282,7 +282,7 @@ class _Engine:
         if job.index == len(job.dialogue.utterances) - 1:
             for recording, items in self.parts.items():
                 jobs, wanted = map(list, zip(*items, strict=True))
-                spans = [part for job in jobs if (part := part_of(job.utterance)) is not None]
+                spans = [part for job in jobs if (part := cutting.part_of(job.utterance)) is not None]
                 every = {target: extractor for each in wanted for target, extractor in each.items()}
                 future = self.submit(worker.prepare_recording, recording, spans, every, sha256=self.digests[recording])
                 self.decoding[future] = jobs
@@ -327,13 +327,6 @@ class _Engine:
         return inputs.cache_key(job.dialogue, job.index, self.extractors[target], digests=self.digests)
 
 
-def part_of(utterance: Utterance) -> cutting.Part | None:
-    """Returns the part of its clip that an utterance is; None where it is the whole clip."""
-    if utterance.start is None or utterance.end is None:
-        return None
-    return cutting.Part(utterance.start, utterance.end)
-
-
 def _prepared(
     dialogue: Dialogue, wanted: Sequence[Mapping[str, Extractor]]
 ) -> Iterator[tuple[int, dict[str, Prepared]]]:
@@ -349,13 +342,13 @@ def _prepared(
             yield i, {"text": extractors["text"].prepare(inputs.heard(dialogue, i, extractors["text"]))}
         if not tracks or utterance.clip is None:
             continue
-        if part_of(utterance) is None:
+        if cutting.part_of(utterance) is None:
             yield i, worker.prepare(utterance.clip, tracks, max_seconds=utterance.max_seconds)
         else:
             parts.setdefault(utterance.clip, []).append(i)
     for clip, members in parts.items():
         tracks = {m: extractor for i in members for m, extractor in wanted[i].items() if m != "text"}
-        spans = [part for i in members if (part := part_of(dialogue.utterances[i])) is not None]
+        spans = [part for i in members if (part := cutting.part_of(dialogue.utterances[i])) is not None]
         for number, payloads in worker.prepare_parts(clip, spans, tracks):
             i = members[number]
             yield i, {modality: prepared for modality, prepared in payloads.items() if modality in wanted[i]}

@@ -24,7 +24,7 @@ class Sound:
         setup = (frame.format.name, frame.layout.name, frame.sample_rate)
         if not self._setup:
             self.start = frame.time
-        if setup != self._setup:  # the format may change within a track
+        if setup != self._setup or self._resampler is None:  # the format may change within a track
             self._flush()
             # The format is integer, because for floats FFmpeg adds the channels without scaling. Stereo would then
             # be 1.4 times as loud as mono, and clip.

@@ -10,7 +10,7 @@ import numpy as np
 from av.error import FFmpegError
 from jaxtyping import Float32
 
-from jmer.base.types import SAMPLE_RATE, Media
+from jmer.base.types import SAMPLE_RATE, Media, Utterance
 from jmer.media.collecting import FramePicker, Sound
 from jmer.media.container import MediaError, Scan, is_sound_only, open_clip, packets_of, scan_of, streams_of
 
@@ -25,10 +25,17 @@ class Part(NamedTuple):
     end: float
 
 
+def part_of(utterance: Utterance) -> Part | None:
+    """Returns the part of its clip that an utterance is; None where it is the whole clip."""
+    if utterance.start is None or utterance.end is None:
+        return None
+    return Part(utterance.start, utterance.end)
+
+
 def cut(
     path: Path, parts: Sequence[Part], *, frames: Callable[[float], int]
 ) -> Iterator[tuple[int, Media | MediaError]]:
-    """Yields the number of each part and what was decoded of it, as soon as the recording has been read to its end.
+    """Yields the number of each part and what was decoded of it, as soon as the recording has been read beyond it.
 
     Parts may overlap, and come in any order. Only those that have begun are held in memory. A part of which nothing can
     be decoded comes as the error that says why.
@@ -48,8 +55,6 @@ def cut(
     with open_clip(path) as container:
         sound_only = is_sound_only(container)
         streams = [s for s in streams_of(container) if s.type == "audio" or any(cut.count for cut in cuts)]
-        for stream in streams:
-            stream.codec_context.thread_count = 0  # as many as there are cores: nothing else is decoded meanwhile
         reader = _Reader(scan, {stream.type for stream in streams})
         try:
             for packet in packets_of(container, streams):
@@ -62,7 +67,8 @@ def cut(
                 for cut in over:
                     begun.remove(cut)
                     yield cut.number, cut.result(reader, sound_only=sound_only)
-                reader.forget(before=min((cut.start for cut in (*begun, *waiting)), default=np.inf))
+                first = [waiting[0].start] if waiting else []  # they wait in the order of their starts
+                reader.forget(before=min([*first, *(cut.start for cut in begun)], default=np.inf))
             reader.finish()
         except MediaError as error:
             yield from ((cut.number, error) for cut in (*begun, *waiting))

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from jmer.base import files
 from jmer.base.errors import UserError
-from jmer.base.types import Prediction, Utterance
+from jmer.base.types import UNNAMED, Prediction, Utterance
 
 _LEAST_TEXT = 12  # the columns of the screen that a text keeps beside a long reason
 _MOST_SPEAKER = 16  # and those that a speaker's name gets at most
@@ -262,7 +262,7 @@ def _textgrid(path: Path, predictions: Sequence[Prediction]) -> str:
     last = max(end for _, end, _ in spans)
     tiers: dict[str, list[tuple[int, int, str]]] = {}
     for start, end, p in sorted(spans, key=lambda span: span[:2]):
-        _add_interval(tiers.setdefault(p.speaker or "speaker", []), start, end, p.label)
+        _add_interval(tiers.setdefault(p.speaker or UNNAMED, []), start, end, p.label)
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', ""]
     lines += ["xmin = 0", f"xmax = {last / 1000}", "tiers? <exists>", f"size = {len(tiers)}", "item []:"]
     for number, (speaker, intervals) in enumerate(tiers.items(), 1):

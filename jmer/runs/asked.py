@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jmer.base.errors import UserError
-from jmer.base.types import Dialogue, Utterance
+from jmer.base.types import UNNAMED, Dialogue, Utterance
 from jmer.corpora import table, transcript
 from jmer.media import decoding
 
@@ -90,9 +90,9 @@ def _beside(clip: Path) -> Path | None:
 def _recording(clip: Path, spoken: Path | None) -> tuple[Dialogue, tuple[str, ...]]:
     if spoken is not None:
         return transcript.read(spoken, clip=clip)
-    whole = Utterance(id=clip.stem, speaker=transcript.UNNAMED, clip=clip)
+    whole = Utterance(id=clip.stem, speaker=UNNAMED, clip=clip)
     return Dialogue(id=clip.stem, utterances=(whole,)), ()
 
 
 def _said(number: int, text: str) -> Utterance:
-    return Utterance(id=f"utt{number}", speaker=transcript.UNNAMED, text=text)
+    return Utterance(id=f"utt{number}", speaker=UNNAMED, text=text)

@@ -9,11 +9,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from jmer.base.errors import UserError, did_you_mean
-from jmer.base.types import MODALITIES, Dialogue, Utterance
+from jmer.base.types import MODALITIES, UNNAMED, Dialogue, Utterance
 
 Given: TypeAlias = Dialogue | str | Sequence[str | Mapping[str, Any]]
-
-SPEAKER = "speaker"  # who speaks where nobody is named
 
 _FIELDS = ("id", "speaker", "text", "clip", "start", "end", "features")
 _EXPECTED = (
@@ -56,7 +54,7 @@ def _utterance(number: int, given: Any) -> Utterance:
     return _checked(
         Utterance(
             id=name,
-            speaker=_text(given, "speaker", SPEAKER, name),
+            speaker=_text(given, "speaker", UNNAMED, name),
             text=_text(given, "text", "", name),
             clip=None if clip is None else Path(clip),
             start=_seconds(given, "start", name),

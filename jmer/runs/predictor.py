@@ -68,6 +68,7 @@ class Predictor:
         self._lock = threading.Lock()
         self.labels = model.labels
         self.modalities = tuple(model.inputs)
+        self._dims = {name: modality.dim for name, modality in model.inputs.items()}
 
     def predict(self, dialogue: Given, *, strict: bool = False) -> list[Prediction]:
         """Returns a prediction for each utterance.
@@ -120,8 +121,7 @@ class Predictor:
         return self._prediction(utterance, results, opinion, number)
 
     def _predict(self, dialogues: Sequence[Dialogue], *, strict: bool) -> list[list[Prediction]]:
-        dims = {name: modality.dim for name, modality in self._model.inputs.items()}
-        results = [engine.results_of(d, self._needed(d), dims=dims, strict=strict) for d in dialogues]
+        results = [engine.results_of(d, self._needed(d), dims=self._dims, strict=strict) for d in dialogues]
         for dialogue, found in zip(dialogues, results, strict=True):
             for modality, reason in self._left_out.items():
                 for i in _raw(dialogue, modality):
@@ -138,9 +138,8 @@ class Predictor:
         ]
 
     def _features(self, dialogue: Dialogue, results: Sequence[dict[str, Extracted]]) -> Features:
-        dims = {name: modality.dim for name, modality in self._model.inputs.items()}
         sequences = engine.sequence_dims(self._extractors)
-        return features_of(dialogue, results, dims=dims, sequence_dims=sequences, labels=())
+        return features_of(dialogue, results, dims=self._dims, sequence_dims=sequences, labels=())
 
     def _prediction(
         self, utterance: Utterance, results: dict[str, Extracted], opinion: Opinion, number: int

@@ -1,5 +1,6 @@
 """What fine-tuning begins with, as `features.json` of its run records it."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -48,9 +49,13 @@ class TuneInputs:
 def fingerprint(corpus: Corpus, *, clips: bool) -> str:
     """Returns one hash over the texts, speakers and labels of a corpus, and with `clips` over its clips."""
     digest = hashlib.sha256(json.dumps(corpus.labels).encode())
+    of_clip = functools.cache(worker.digest)  # a recording may hold many utterances
     for split, dialogues in corpus.splits.items():
         for dialogue in dialogues:
-            rows = [(u.id, u.speaker, u.text, u.label, u.sentiment) for u in dialogue.utterances]
-            heard = [worker.digest(u.clip) for u in dialogue.utterances if clips and u.clip]
+            rows = [
+                (u.id, u.speaker, u.text, u.label, u.sentiment, *(() if u.start is None else (u.start, u.end)))
+                for u in dialogue.utterances
+            ]
+            heard = [of_clip(u.clip) for u in dialogue.utterances if clips and u.clip]
             digest.update(json.dumps([split, dialogue.id, rows, *heard]).encode())
     return digest.hexdigest()

@@ -1,10 +1,11 @@
 """From clips to batches of sounds. Numpy only."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,10 +13,11 @@ from jaxtyping import Int
 
 from jmer.base import cli, limits
 from jmer.base.errors import UserError
-from jmer.base.types import UNLABELLED, Dialogue
+from jmer.base.types import UNLABELLED, Dialogue, Utterance
 from jmer.features import worker
 from jmer.features.audio.encoder import HFAudio
 from jmer.features.extractor import Prepared
+from jmer.media import cutting
 from jmer.tuning.rows import targets
 
 _HELD = np.float16  # type in which sounds wait for their batch
@@ -141,14 +143,11 @@ def _sound_split(
     dialogues: Sequence[Dialogue], extractor: HFAudio, *, labels: Sequence[str], name: str, pool: Executor
 ) -> SoundSplit:
     utterances = [u for dialogue in dialogues for u in dialogue.utterances]
-    jobs = [
-        pool.submit(worker.prepare, u.clip, {"audio": extractor}, max_seconds=u.max_seconds) if u.clip else None
-        for u in utterances
-    ]
+    jobs = _jobs(utterances, {"audio": extractor}, pool)
     sounds, silent, cut = [], [], []
     bar = cli.progress_bar(jobs, total=len(jobs), desc=f"hearing {name}", unit=" clips")
     for utterance, job in zip(utterances, bar, strict=True):
-        prepared = job.result()["audio"] if job else Prepared(payload=None, reason="its clip is missing")
+        prepared = job()["audio"] if job else Prepared(payload=None, reason="its clip is missing")
         sounds.append(prepared.payload[0][0].astype(_HELD) if prepared.payload else None)
         if not prepared.payload:
             silent.append(f"{utterance.id}: {prepared.reason}")
@@ -161,6 +160,35 @@ def _sound_split(
     label, sentiment = targets(utterances, labels)
     label[[i for i, sound in enumerate(sounds) if sound is None]] = UNLABELLED
     return SoundSplit(sounds=tuple(sounds), label=label, sentiment=sentiment)
+
+
+def _jobs(
+    utterances: Sequence[Utterance], extractors: Mapping[str, HFAudio], pool: Executor
+) -> list[Callable[[], Mapping[str, Prepared]] | None]:
+    """Gives the clips to the pool, each recording of several utterances once.
+
+    Returns: a function for each utterance that waits for its payloads; None where it has no clip.
+    """
+    parts: dict[Path, list[cutting.Part]] = {}
+    number: list[int | None] = []  # of each utterance among the parts of its recording
+    for u in utterances:
+        part = cutting.part_of(u)
+        if u.clip is None or part is None:
+            number.append(None)
+        else:
+            number.append(len(parts.setdefault(u.clip, [])))
+            parts[u.clip].append(part)
+    recordings = {clip: pool.submit(worker.prepare_recording, clip, each, extractors) for clip, each in parts.items()}
+
+    def job(u: Utterance, place: int | None) -> Callable[[], Mapping[str, Prepared]] | None:
+        if u.clip is None:
+            return None
+        if place is None:
+            return pool.submit(worker.prepare, u.clip, extractors, max_seconds=u.max_seconds).result
+        recording = recordings[u.clip]
+        return lambda: recording.result()[place]
+
+    return [job(u, place) for u, place in zip(utterances, number, strict=True)]
 
 
 def batches(

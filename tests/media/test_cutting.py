@@ -1,7 +1,9 @@
 """A recording that is cut while it is decoded gives the same sound and frames as when it is decoded whole."""
 
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from media_files import BLUE, GREEN, RED, sine, write_clip, write_wav
@@ -159,3 +161,24 @@ def test_a_track_that_has_ended_is_not_waited_for(tmp_path: Path, monkeypatch):
     assert number == 0
     assert media(first).frames is not None
     assert read.count("video") < 150
+
+
+def test_a_hole_in_the_sound_is_silence(tmp_path: Path):
+    """Sound from 0 to 1 s and from 3 to 4 s, as a file has it where packets were lost."""
+    clip = tmp_path / "hole.mkv"
+    with av.open(str(clip), "w") as out:
+        stream = out.add_stream("flac", rate=16_000, layout="mono")
+        for begin in (0, 48_000):
+            for at in range(0, 16_000, 4_000):
+                tone = (16_000 * sine(440, seconds=0.25, rate=16_000)).astype(np.int16)
+                frame = av.AudioFrame.from_ndarray(tone[None], format="s16", layout="mono")
+                frame.sample_rate, frame.pts, frame.time_base = 16_000, begin + at, Fraction(1, 16_000)
+                for packet in stream.encode(frame):
+                    packet.pts = packet.dts = round((begin + at) / 16)
+                    packet.time_base = Fraction(1, 1000)
+                    out.mux(packet)
+    before, within, after = map(media, cut_all(clip, [Part(0.2, 0.8), Part(1.5, 2.5), Part(3.3, 3.8)]))
+    levels = [float(np.sqrt((got.wave**2).mean())) for got in (before, within, after) if got.wave is not None]
+    assert levels[1] == 0
+    assert levels[2] == pytest.approx(levels[0], rel=0.05)
+    assert levels[0] > 0.1

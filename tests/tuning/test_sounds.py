@@ -121,6 +121,29 @@ def test_a_long_sound_is_cut_and_that_is_said(monkeypatch: pytest.MonkeyPatch, c
     assert "train: of 1 utterances of more than 30 s the first part is heard, such as u1" in capsys.readouterr().out
 
 
+def test_utterances_of_one_recording_are_heard_apart(options: TuneOptions, table: Path, tmp_path: Path, monkeypatch):
+    tones = [soundfile.read(table.parent / f"train{i}.wav", dtype="float32")[0] for i in range(3)]
+    soundfile.write(tmp_path / "all.wav", np.concatenate(tones), SAMPLE_RATE, subtype="FLOAT")
+    ends = np.cumsum([len(tone) for tone in tones]) / SAMPLE_RATE
+    whole, parts = [], []
+    for i, (tone, end) in enumerate(zip(tones, ends.tolist(), strict=True)):
+        soundfile.write(tmp_path / f"{i}.wav", tone, SAMPLE_RATE, subtype="FLOAT")
+        alone = Utterance(id=f"u{i}", speaker="a", label="low", clip=tmp_path / f"{i}.wav")
+        whole.append(alone)
+        start = end - len(tone) / SAMPLE_RATE
+        parts.append(replace(alone, clip=tmp_path / "all.wav", start=start, end=end))
+    monkeypatch.setattr(sounds.worker, "pool", lambda workers: ThreadPoolExecutor(1))
+    extractor = HFAudio(model=options.model)
+    # The second recording has an utterance of its own as well.
+    splits = {"train": [Dialogue(id="d", utterances=(*whole, *parts, replace(whole[1], id="again")))]}
+    found = sounds.sound_splits(splits, extractor, labels=LABELS)["train"].sounds
+    assert len(found) == 7
+    for a, b in zip(found[:3], found[3:6], strict=True):
+        assert a is not None
+        assert b is not None
+        np.testing.assert_allclose(np.asarray(a, np.float32), np.asarray(b, np.float32), atol=0.02)
+
+
 def test_layers_that_are_not_there_are_refused(options: TuneOptions, tmp_path: Path):
     for layer in (3, 0, -3):
         with pytest.raises(UserError, match=rf"config.layer is {layer}; expected a layer from 1 to 2"):
