@@ -30,20 +30,21 @@ def main(argv: Sequence[str]) -> int:
     parser.set_defaults(config="configs/gat_fusion.py")
     args = cli.parse(parser, argv, config=True)
     options = from_config(TrainOptions, args.config)
-    options = replace(options, dataset=options.dataset or str(build.sample_dataset()))
+    if not options.dataset:
+        with contextlib.redirect_stdout(io.StringIO()):
+            options = replace(options, dataset=str(build.sample_dataset()))
     dataset = store.load(Path(options.dataset))
     whole = args.workdir or Path("runs") / args.config_name
-    rows = []
-    for modality in ("", *dataset.dims):
+    rows, choices = [], ("", *dataset.dims)
+    for i, modality in enumerate(choices, 1):
+        print(f"training on {modality or 'all modalities'}, {i} of {len(choices)}", flush=True)
         start = time.perf_counter()
         workdir = whole.with_name(f"{whole.name}-{modality}") if modality else whole
-        fit.fit(replace(options, modalities=modality), dataset, workdir)
-        run = directory.load(workdir)
-        results = {}
-        for split in ("dev", "test"):
-            if split in dataset.manifest["splits"]:
-                with contextlib.redirect_stdout(io.StringIO()):  # one table at the end replaces the reports
-                    results[split] = scoring.score([run], dataset, split, vote=False)
+        with contextlib.redirect_stdout(io.StringIO()):  # one table at the end replaces the reports
+            fit.fit(replace(options, modalities=modality), dataset, workdir)
+            run = directory.load(workdir)
+            splits = [split for split in ("dev", "test") if split in dataset.manifest["splits"]]
+            results = {split: scoring.score([run], dataset, split, vote=False) for split in splits}
         rows.append((modality or "all", results, time.perf_counter() - start))
     splits = list(rows[0][1])
     print(

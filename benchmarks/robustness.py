@@ -1,4 +1,4 @@
-"""What trained models lose when words are misheard, speech is noisy, or faces are missing.
+"""What trained models lose when words are misheard, speakers unknown, speech is noisy, or faces are missing.
 
     python benchmarks/robustness.py --meld=data/MELD.Raw --text-run=runs/meld-graph \\
         --ravdess=data/RAVDESS --speech-run=runs/ravdess-speech --face-run=runs/ravdess-both
@@ -7,6 +7,8 @@ The models are trained on data as they are, and scored on damaged data: MELD's d
 
     words      a tenth of the words is wrong, as a recogniser of speech gets them wrong: of these words, 60 % are
                replaced by another word of the split, 25 % are left out, and 15 % have such a word put before them
+    names      nobody knows who speaks: all utterances are of one speaker
+    past       an utterance is read before the next ones are said, so that the models see the dialogue up to it
     noise      white noise, its power 10 or 0 dB below the mean power of the clip
     faces      half of the faces are hidden, drawn at random; scored on the clips that have a face
 
@@ -24,7 +26,7 @@ import numpy as np
 import soundfile
 from held_out import cell, fold_runs, scores
 
-from jmer.base.types import SAMPLE_RATE, Dialogue, Features
+from jmer.base.types import SAMPLE_RATE, UNNAMED, Dialogue, Features
 from jmer.corpora import meld, ravdess
 from jmer.features import engine, perturb, registry
 from jmer.media import decoding
@@ -59,6 +61,10 @@ def _rows(args: argparse.Namespace) -> Iterator[list[str]]:
         dialogues = meld.load(args.meld).splits["dev"]
         yield _row("MELD, text", "as it is", [run], [_extracted(run, "text", dialogues)])
         yield _row("MELD, text", "10 % of the words wrong", [run], [_extracted(run, "text", misheard(dialogues))])
+        yield _row("MELD, text", "names off", [run], [_extracted(run, "text", nameless(dialogues))])
+        begun = _extracted(run, "text", beginnings(dialogues))
+        last = [np.arange(len(d)) == len(d) - 1 for d in begun]
+        yield _row("MELD, text", "past only", [run], [begun], [last])
     if args.speech_run:
         runs = fold_runs(args.speech_run)
         tested = [dataset_of(run, None).split("test") for run in runs]
@@ -94,6 +100,18 @@ def misheard(dialogues: Iterable[Dialogue]) -> list[Dialogue]:
         return " ".join(kept)
 
     return [replace(d, utterances=tuple(replace(u, text=changed(u.text)) for u in d.utterances)) for d in dialogues]
+
+
+def nameless(dialogues: Iterable[Dialogue]) -> list[Dialogue]:
+    """Returns dialogues all of whose utterances are of one speaker."""
+    return [replace(d, utterances=tuple(replace(u, speaker=UNNAMED) for u in d.utterances)) for d in dialogues]
+
+
+def beginnings(dialogues: Iterable[Dialogue]) -> Iterator[Dialogue]:
+    """Yields each dialogue up to its first utterance, up to its second, and so on."""
+    for d in dialogues:
+        for stop in range(1, len(d.utterances) + 1):
+            yield replace(d, utterances=d.utterances[:stop])
 
 
 def noisy(dialogues: Iterable[Dialogue], decibels: float, folder: Path) -> Iterator[Dialogue]:

@@ -13,7 +13,7 @@ sounds by two public encoders. They are fetched from the Hugging Face hub, or li
 $JMER_ENCODERS names.
 """
 
-import os
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,15 +21,18 @@ from pathlib import Path
 from jmer.base import cli
 from jmer.base.errors import UserError
 
+_log = logging.getLogger("jmer.predict")
+
 
 def main(argv: Sequence[str]) -> int:
-    parser = cli.Parser(__doc__, prog="jmer predict")
+    parser = cli.Parser(__doc__, prog="jmer predict", status_apart=True)
     parser.add_argument("inputs", nargs="*", type=Path, metavar="INPUT", help="what is predicted")
     parser.add_argument(
         "--workdir", type=Path, action="append", default=[], help="run directory of jmer.train; repeatable"
     )
     parser.add_argument("--model", choices=("starter",), default="starter", help="model that jmer ships")
     parser.add_argument("--encoders", type=Path, help="folder with one folder for each public encoder")
+    parser.add_argument("--device", help="device of JAX, such as cpu, gpu or gpu:1 (default: the first one)")
     parser.add_argument("--transcript", type=Path, help="who says what, and when, in the one recording")
     parser.add_argument("--text", action="append", default=[], help="an utterance; repeatable, for a dialogue")
     parser.add_argument("--split", help="of a packed dataset")
@@ -43,10 +46,8 @@ def main(argv: Sequence[str]) -> int:
     from jmer.encoders import hub
     from jmer.runs import answers, asked
 
-    if args.encoders:
-        if not args.encoders.is_dir():
-            raise UserError(f"--encoders={args.encoders} is no folder; give the one in which the encoders lie")
-        os.environ[hub.ENCODERS] = str(args.encoders)
+    with hub.encoders_in(args.encoders):
+        pass  # checks the folder
     datasets = [path for path in args.inputs if (path / MANIFEST).is_file()]
     if bool(datasets) != bool(args.split) or (datasets and (len(args.inputs) > 1 or args.text or args.transcript)):
         raise UserError(
@@ -55,31 +56,28 @@ def main(argv: Sequence[str]) -> int:
         )
     found = None if datasets else asked.read(args.inputs, spoken=args.transcript, texts=args.text)
     for note in found.notes if found else ():
-        _say(note)
+        _log.info(note)
     if args.out:
         answers.check(args.out, [u for d in (found.dialogues if found else ()) for u in d.utterances])
 
     from jmer.runs import predictor
 
     models = args.workdir or [args.model]
-    _say(f"loading {', '.join(map(str, models))}")
-    loaded = predictor.load(*models, vote=True if args.vote else None)
+    _log.info(f"loading {', '.join(map(str, models))}")
+    vote = True if args.vote else None
+    loaded = predictor.load(*models, vote=vote, device=args.device, encoders=args.encoders)
     if found is None:
         predictions = loaded.predict_split(datasets[0], args.split)
     else:
-        _say(f"predicting {sum(len(d.utterances) for d in found.dialogues)} utterances")
-        predictions = loaded.predict_all(found.dialogues)
+        _log.info(f"predicting {sum(len(d.utterances) for d in found.dialogues)} utterances")
+        with cli.progress_bar(total=loaded.count_inputs(found.dialogues), desc="reading", unit=" inputs") as bar:
+            predictions = loaded.predict_all(found.dialogues, progress=bar.update)
     flat = [prediction for each in predictions for prediction in each]
     print(answers.table(flat))
     if args.out:
         answers.write(args.out, flat)
-        _say(f"wrote {args.out}")
+        _log.info(f"wrote {args.out}")
     return cli.EXIT_FAILED_ROWS if args.strict and any(p.status != "ok" for p in flat) else cli.EXIT_OK
-
-
-def _say(line: str) -> None:
-    """Tells the user something beside the predictions, which alone go to standard output."""
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

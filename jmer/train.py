@@ -10,6 +10,7 @@ With --config.cv=speaker or dialogue, each fold is trained into WORKDIR/folds/N,
 into WORKDIR/eval/cv. --config.choose=last then trains a fold on all other folds, and keeps the last epoch.
 """
 
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,6 +19,8 @@ from pathlib import Path
 from jmer.base import cli
 from jmer.base.errors import UserError
 from jmer.training.options import TrainOptions
+
+_log = logging.getLogger("jmer.train")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -61,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
     fit(options, dataset, workdir)
     if jax.process_count() > 1:
         if is_main():
-            print(f"python -m jmer.evaluate --workdir={workdir} scores the run, in one process")
+            _log.info(f"python -m jmer.evaluate --workdir={workdir} scores the run, in one process")
         return cli.EXIT_OK
     run = calibrate(directory.load(workdir), dataset)
     for split in ("dev", "test"):

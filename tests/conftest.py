@@ -23,7 +23,8 @@ import pytest
 jaxtyping.install_import_hook("jmer", "type_checker.check")
 
 # Importing jmer adds the flag that mends jaxlib 0.10.2 to those above: tests/base/test_jaxsetup.py.
-from jmer.base.paths import cache_root  # noqa: E402 (after the hook)
+from jmer.base import console  # noqa: E402 (after the hook)
+from jmer.base.paths import cache_root  # noqa: E402
 
 # Tests name caches of their own. With numba's cache in them, every test would compile librosa's functions again.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_root() / "numba"))
@@ -40,6 +41,13 @@ def _programs():
     """Frees the compiled programs of a test module. Those of the whole suite would take gigabytes."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]):
+    """What jmer says as in a command, where a test calls a function of a command itself."""
+    with console.shown():
+        yield capsys
 
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -181,7 +181,7 @@ def test_damage_is_reported_and_only_strict_makes_it_an_error(run, folder, tmp_p
     [
         ([], "there is nothing to predict"),
         (["--text=Hi", "--model=runs/x"], "argument --model: invalid choice: 'runs/x'"),
-        (["--text=Hi", "--encoders=nowhere"], "--encoders=nowhere is no folder"),
+        (["--text=Hi", "--encoders=nowhere"], "the folder of encoders nowhere does not exist"),
         (["--workdir=RUN", "nowhere.mp4"], "nowhere.mp4: is not there; expected a video or a sound"),
         (["--workdir=RUN", "--text=Hi", "--out=x.doc"], "x.doc: is no kind of file that jmer writes"),
         (["--workdir=RUN", "--text=Hi", "--transcript=x.srt"], "--transcript=x.srt belongs to one recording, but 0"),
@@ -215,6 +215,16 @@ def test_what_predict_is_given_from_python(run):
     assert [len(each) for each in several] == [1, 0, 2]
     for a, b in zip(several[2], listed, strict=True):
         np.testing.assert_allclose(list(a.probs.values()), list(b.probs.values()), atol=1e-5)
+
+
+def test_a_quiet_prediction_says_nothing_but_the_answer(run, capsys):
+    for quiet, said in ((False, "predicting 1 utterances\n"), (True, "")):
+        assert cli.run(predict.main, [f"--workdir={run}", "--text=Fine.", *["--quiet"] * quiet]) == cli.EXIT_OK
+        screen = capsys.readouterr()
+        assert "Fine." in screen.out
+        assert screen.err.endswith(said) if quiet else said in screen.err
+    assert screen.err == ""
+    assert "reading" not in screen.err
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from jmer.base import console
 from jmer.base import options as declared
 from jmer.base.errors import UserError, did_you_mean
 from jmer.base.paths import config_names, find_config
@@ -34,14 +35,18 @@ _HELP_WIDTH, _HELP_COLUMN = 100, 40
 
 
 def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
-    """Calls `main(argv)` and returns the exit code. Ctrl-C and SIGTERM both count as an interruption."""
+    """Calls `main(argv)`, shows its status lines, and returns the exit code.
+
+    Ctrl-C and SIGTERM both count as an interruption.
+    """
 
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
     previous = signal.signal(signal.SIGTERM, interrupt)
     try:
-        return main(sys.argv[1:] if argv is None else argv) or EXIT_OK
+        with console.shown():
+            return main(sys.argv[1:] if argv is None else argv) or EXIT_OK
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_USER_ERROR
@@ -62,11 +67,19 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """An argparse parser that shows a module's docstring as help and raises errors as UserError.
 
-    Flags cannot be abbreviated. `prog` is the name of the command in the usage line, such as `jmer train`.
+    Flags cannot be abbreviated.
     """
 
-    def __init__(self, doc: str | None, *, prog: str | None = None):
+    def __init__(self, doc: str | None, *, prog: str | None = None, status_apart: bool = False):
+        """Makes a parser with the flag `--quiet`.
+
+        Args:
+          prog: the name of the command in the usage line, such as `jmer train`.
+          status_apart: the command's status lines go to standard error, because standard output holds its answer alone.
+        """
+        self.status_apart = status_apart
         super().__init__(prog=prog, description=doc, formatter_class=_Formatter, allow_abbrev=False)
+        self.add_argument("--quiet", action="store_true", help="no status lines and no progress bars")
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; --help lists the arguments")
@@ -103,6 +116,7 @@ def parse(
         flags = [flag for action in parser._actions for flag in action.option_strings]
         hint = did_you_mean(name, flags) or "; --help lists the arguments"
         raise UserError(f"unknown argument '{unknown[0]}'{hint}")
+    console.configure(quiet=args.quiet, apart=parser.status_apart)
     if config or options:
         if args.config is None:
             raise UserError(
@@ -251,7 +265,10 @@ def _field_help(flag: str, text: str) -> list[str]:
 def progress_bar(
     items: Iterable = (), *, total: int | None, desc: str, unit: str, initial: int = 0, unit_scale: bool = False
 ) -> tqdm:
-    """Returns a progress bar on standard error. A total of 0 shows no bar; a log file gets a line every half minute."""
+    """Returns a progress bar on standard error. A log file gets a line every half minute.
+
+    A total of 0 shows no bar, and neither does a command with --quiet.
+    """
     every = 0.1 if sys.stderr.isatty() else 30.0  # seconds
     return tqdm(
         items,
@@ -261,5 +278,5 @@ def progress_bar(
         initial=initial,
         unit_scale=unit_scale,
         mininterval=every,
-        disable=total == 0,
+        disable=total == 0 or console.is_quiet(),
     )

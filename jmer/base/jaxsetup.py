@@ -45,6 +45,14 @@ def mend_cpu_fusion(version: str = _INSTALLED) -> None:
     os.environ["XLA_FLAGS"] = f"{flags} {_FLAG}=".strip()
 
 
+def take_memory_as_needed() -> None:
+    """Lets JAX take memory of a GPU as it needs it, and not three quarters of it at the start.
+
+    A value that the user has given to the variable stays. JAX reads the variable when it starts its first backend.
+    """
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
 def _numbers(text: str) -> tuple[int, ...]:
     """Returns the leading numbers of a version: `(0, 12, 0)` of `0.12.0.dev1`."""
     numbers = []

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,8 @@ from jmer.features.cache import Cache
 from jmer.features.extractor import Extractor
 from jmer.features.ready import with_ready
 from jmer.features.results import features_of
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,14 +87,14 @@ def extract_dataset(wanted: ExtractOptions) -> Path:
     out = Path(wanted.out or default_out(wanted, corpus))
     manifest.check_replaceable(out)
     for note in corpus.notes:  # before hours of extraction
-        print(f"note: {note}")
+        _log.info(f"note: {note}")
     workers = wanted.workers or limits.cores()
     digests = _digests(corpus, workers) if {"audio", "video"} & set(extractors) else {}
     recipe = Recipe(corpus=corpus, extractors=extractors, views=views, digests=digests)
     inputs_sha256 = recipe.sha256
     if _is_current(out, inputs_sha256):
         report.show(manifest.read(out), told=corpus.notes)
-        print(f"{out} already holds this dataset, from the same rows, clips and extractors")
+        _log.info(f"{out} already holds this dataset, from the same rows, clips and extractors")
         return out
     cache = Cache(Path(wanted.cache) if wanted.cache else cache_root())
     if wanted.beam:
@@ -99,7 +102,7 @@ def extract_dataset(wanted: ExtractOptions) -> Path:
     _write(out, recipe, inputs_sha256=inputs_sha256, cache=cache, workers=workers)
     report.show(manifest.read(out), told=corpus.notes)
     seconds, count = time.monotonic() - start, len(_utterances(corpus))
-    print(f"{out}: {count} utterances in {seconds:.1f} s, {count / seconds:.1f} a second")
+    _log.info(f"{out}: {count} utterances in {seconds:.1f} s, {count / seconds:.1f} a second")
     return out
 
 
@@ -243,5 +246,5 @@ def _is_current(out: Path, inputs_sha256: str) -> bool:
     try:
         return store.load(out).manifest["inputs_sha256"] == inputs_sha256
     except UserError as error:
-        print(f"replacing {out}: {error}")
+        _log.info(f"replacing {out}: {error}")
         return False

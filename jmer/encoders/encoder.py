@@ -39,6 +39,11 @@ class Encoder(abc.ABC):
         """The hash of all published weights, rounded to float16: a copy in half precision has the same."""
         return published.sha256_of_halves(self.published(self.layers)["params"])
 
+    @property
+    def is_in_halves(self) -> bool:
+        """Whether the published weights lie here as a copy in half precision."""
+        return published.is_in_halves(self.opened.folder)
+
     @abc.abstractmethod
     def _example(self) -> tuple[Any, ...]:
         """Returns inputs that the network takes, of any values, for a row of the smallest size."""

@@ -3,12 +3,14 @@
 Worker processes import this file, so it does not import jax. It opens no file that could hold code.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +24,8 @@ ENCODERS = "JMER_ENCODERS"  # environment variable that names a folder with one 
 
 _Config = TypeVar("_Config")
 
+_named: ContextVar[Path | None] = ContextVar("_named", default=None)  # by `encoders_in`
+
 # Other names that the folder of an encoder may have.
 _FOLDERS: Mapping[str, tuple[str, ...]] = {
     "all-MiniLM-L6-v2": ("minilm-l6-v2",),
@@ -33,11 +37,27 @@ _SAFE = ("model*.safetensors", "adapter_model.safetensors")
 _CONFIGURATION = ("*.json", "*.txt", "*.model")  # of the model and of its tokenizer
 
 
+@contextlib.contextmanager
+def encoders_in(folder: Path | None) -> Iterator[None]:
+    """Lets `resolve` look for encoders in a folder, before it looks in that of $JMER_ENCODERS; None changes nothing.
+
+    Raises:
+      UserError: there is no such folder.
+    """
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"the folder of encoders {folder} does not exist; give the one in which the encoders lie")
+    token = _named.set(folder or _named.get())
+    try:
+        yield
+    finally:
+        _named.reset(token)
+
+
 def resolve(model: str, *, field: str) -> Path:
     """Returns the directory of a model, or of adapters.
 
-    A model that is no directory here is looked for in the folder that $JMER_ENCODERS names, under the last part of its
-    name. Otherwise an id on the hub is fetched, unless it is cached.
+    A model that is no directory here is looked for in the folder of `encoders_in`, and then in the one that
+    $JMER_ENCODERS names, under the last part of its name. Otherwise an id on the hub is fetched, unless it is cached.
 
     Args:
       model: a directory, or an id on the hub.
@@ -74,11 +94,10 @@ def resolve(model: str, *, field: str) -> Path:
 
 
 def _in_encoders(model: str) -> Path | None:
-    """Returns the folder of a model in the one that $JMER_ENCODERS names; None where it has none."""
-    if not (encoders := os.environ.get(ENCODERS)):
-        return None
-    name = Path(model).name
-    folders = [Path(encoders).expanduser() / each for each in (name, *_FOLDERS.get(name, ()))]
+    """Returns the folder of a model in one of the folders of encoders; None where none has it."""
+    name, given = Path(model).name, os.environ.get(ENCODERS)
+    roots = [root for root in (_named.get(), Path(given).expanduser() if given else None) if root]
+    folders = [root / each for root in roots for each in (name, *_FOLDERS.get(name, ()))]
     return next((folder for folder in folders if folder.is_dir()), None)
 
 

@@ -158,6 +158,17 @@ def sha256_of_halves(params: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
+def is_in_halves(folder: Path) -> bool:
+    """Returns whether a directory holds its weights in half precision."""
+    file = _file(folder)
+    if file.suffix == ".msgpack":
+        types = {str(x.dtype) for x in flatten_dict(msgpack_restore(file.read_bytes())).values()}
+        return types == {"float16"}
+    tensors = [safe_open(shard, framework="numpy") for shard in _shards(file)]
+    types = {shard.get_slice(name).get_dtype() for shard in tensors for name in shard.keys()}  # noqa: SIM118
+    return {name for name in types if name.startswith(("F", "BF"))} == {"F16"}
+
+
 def _file(folder: Path) -> Path:
     """Returns the file that holds the weights or the index of their shards. `hub.sha256` hashes the same one."""
     for name in hub.WEIGHTS:

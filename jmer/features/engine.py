@@ -68,11 +68,12 @@ def results_of(
     *,
     dims: Mapping[str, int] = MappingProxyType({}),
     strict: bool = False,
+    progress: Callable[[int], object] = lambda done: None,
 ) -> list[dict[str, Extracted]]:
     """Returns what one dialogue gives in each modality, by utterance. A recording of several is decoded once.
 
     The arguments and the errors are those of `extract_dialogue`, except for a clip that cannot be read: it is an error
-    only with `strict`, and the status `failed` otherwise.
+    only with `strict`, and the status `failed` otherwise. `progress` is that of `extract`.
     """
     dims = {modality: extractor.dim for modality, extractor in extractors.items()} | dict(dims)
     results: list[dict[str, Extracted]] = []
@@ -88,6 +89,7 @@ def results_of(
         encoded = _encode(extractors[modality], [item for _, item in items], exact=False)
         for (i, _), extracted in zip(items, encoded, strict=True):
             results[i][modality] = extracted
+        progress(len(items))
 
     for i, payloads in _prepared(dialogue, wanted):
         for modality, prepared in payloads.items():

@@ -4,6 +4,7 @@ import abc
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -131,6 +132,16 @@ class PooledLayers(Pooled):
     def sha256_of_halves(self) -> str:
         """The hash of the encoder's published weights, rounded to float16: a copy in half precision has the same."""
         return self._encoder.sha256_of_halves
+
+    @property
+    def encoder_folder(self) -> Path:
+        """The directory of the encoder's weights."""
+        return self._encoder.opened.folder
+
+    @property
+    def is_in_halves(self) -> bool:
+        """Whether the encoder's published weights lie there as a copy in half precision."""
+        return self._encoder.is_in_halves
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the encoder out of what is sent to a worker process."""

@@ -1,5 +1,6 @@
 """Cross-validation: a run for each fold, and one score of all that the folds did not train on."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from jmer.runs.report import write_scores
 from jmer.runs.scoring import Scored, calibration_errors, calibration_on, folded, predicted
 from jmer.training.calibration import cross_scaled, fit_temperature
 from jmer.training.options import TrainOptions
+
+_log = logging.getLogger(__name__)
 
 
 def cross_validate(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
@@ -30,7 +33,7 @@ def cross_validate(options: TrainOptions, dataset: store.Dataset, workdir: Path)
     for number in range(options.folds):
         of_fold = replace(options, fold=number)
         data = folded(dataset, of_fold)
-        print(f"== fold {number + 1} of {options.folds}")
+        _log.info(f"== fold {number + 1} of {options.folds}")
         path = RunDirectory(workdir).fold(number).path
         fit(of_fold, data, path)
         runs.append(directory.load(path))

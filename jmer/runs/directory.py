@@ -19,6 +19,7 @@ Only `RunDirectory` knows these names.
 
 import functools
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,6 +40,8 @@ from jmer.runs.progress import Progress
 from jmer.training import checkpoint
 from jmer.training.options import TrainOptions
 from jmer.training.steps import STATS, init_params
+
+_log = logging.getLogger(__name__)
 
 Tree = Any  # a pytree of arrays
 
@@ -124,7 +127,7 @@ class RunDirectory:
         if refused:
             raise UserError(f"{self.path} holds a run with other settings: {'; '.join(refused)}; {cure}")
         for change in accepted:
-            print(f"{self.path} goes on with a changed setting: {change}")
+            _log.info(f"{self.path} goes on with a changed setting: {change}")
         self.path.mkdir(parents=True, exist_ok=True)
         files.save_json(self.config, json.loads(to_config(options).to_json()))
         files.save_json(self.features, {"format": FORMAT} | inputs.to_json())
@@ -258,7 +261,9 @@ def load(workdir: Path) -> Run:
 
 def _best_template(model: Model, inputs: Inputs, *, seeds: Sequence[int], keep: int) -> Tree:
     """Returns the shapes of the checkpoint item `best`, on one device, whatever devices the run was trained on."""
-    array = functools.partial(jax.ShapeDtypeStruct, sharding=SingleDeviceSharding(jax.local_devices()[0]))
+    chosen = jax.config.values["jax_default_device"]
+    device = chosen if isinstance(chosen, jax.Device) else jax.local_devices()[0]
+    array = functools.partial(jax.ShapeDtypeStruct, sharding=SingleDeviceSharding(device))
     one = jax.eval_shape(lambda: init_params(model, seeds=seeds))
     widths = inputs.dims | {f"{m}_sequence": dim for m, dim in inputs.sequence_dims.items()}
     return {

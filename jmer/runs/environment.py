@@ -1,14 +1,17 @@
 """What a result depends on besides the config: versions, devices, the revision of the code."""
 
+import contextlib
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from jmer.base.errors import UserError
 from jmer.base.paths import cache_root
 
 _PACKAGES = ("jmer", "jax", "jaxlib", "flax", "optax", "jraph", "orbax-checkpoint", "numpy", "librosa", "transformers")
@@ -21,6 +24,26 @@ def keep_compiled() -> None:
     """
     if not jax.config.values["jax_compilation_cache_dir"]:
         jax.config.update("jax_compilation_cache_dir", str(cache_root() / "xla"))
+
+
+@contextlib.contextmanager
+def on_device(name: str | None) -> Iterator[None]:
+    """Lets JAX compute on a device, such as `cpu`, `gpu` or `gpu:1`; None changes nothing.
+
+    Raises:
+      UserError: JAX has no such device.
+    """
+    if name is None:
+        yield
+        return
+    kind, _, number = name.partition(":")
+    try:
+        device = jax.devices(kind)[int(number or 0)]
+    except (RuntimeError, ValueError, IndexError) as error:
+        found = ", ".join(f"{d.platform}:{d.id}" for d in jax.devices())
+        raise UserError(f"JAX has no device '{name}' here; it has {found}") from error
+    with jax.default_device(device):
+        yield
 
 
 def environment() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Training into a run directory, from where an earlier call stopped."""
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from jmer.training.feed import Feed, load_flat
 from jmer.training.objective import Objective
 from jmer.training.optim import make_optimizer
 from jmer.training.options import TrainOptions
+
+_log = logging.getLogger(__name__)
 
 
 def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
@@ -94,9 +97,9 @@ def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
         total = counts.sum(axis=0)
         describe_classes(run, inputs.labels, counts=total, weights=objective.class_weights, shares=shares)
         if last:
-            print(f"going on after epoch {last} of {workdir}")
+            _log.info(f"going on after epoch {last} of {workdir}")
         size = sum(x.size for x in jax.tree.leaves(state.params)) // len(seeds)
-        print(
+        _log.info(
             f"training {', '.join(inputs.modalities)} on {dataset.path}: {size:,} parameters, "
             f"seeds {', '.join(map(str, seeds))}, {placement.description}"
         )
@@ -105,7 +108,7 @@ def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
     finished = progress.finished(epochs=options.epochs, patience=options.patience)
     if log and not finished:
         run.calibration.unlink(missing_ok=True)  # it is that of the epochs kept so far
-        print("the first epoch compiles the model, unless an earlier run did", flush=True)
+        _log.info("the first epoch compiles the model, unless an earlier run did")
     while not finished:
         epoch, start = progress.epoch + 1, time.perf_counter()
         losses, updates, confusions = [], [], []
@@ -152,7 +155,7 @@ def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
             seconds = time.perf_counter() - start
             log.show(epoch, loss=float(np.mean(loss)), dev=dev, best=best, seconds=seconds)
     if log:
-        print(progress.why_finished(epochs=options.epochs, patience=options.patience), flush=True)
+        _log.info(progress.why_finished(epochs=options.epochs, patience=options.patience))
         log.close()
 
 

@@ -1,6 +1,7 @@
 """The log of a run: one epoch's figures on the screen, in metrics.jsonl and as TensorBoard events."""
 
 import json
+import logging
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,8 @@ from tensorboardX import SummaryWriter
 from jmer.base import files
 from jmer.runs.directory import RunDirectory
 from jmer.training import metrics
+
+_log = logging.getLogger(__name__)
 
 
 class Log:
@@ -56,7 +59,7 @@ class Log:
     def show(
         self, epoch: int, *, loss: float, dev: Sequence[Mapping[str, Any]], best: np.ndarray | None, seconds: float
     ) -> None:
-        """Prints the line of an epoch.
+        """Says the line of an epoch.
 
         Args:
           dev: as in `write`.
@@ -71,7 +74,7 @@ class Log:
         shown.append(f"{seconds:.2f} s")
         if len(self._seconds) > 1 and epoch < self._epochs:  # the first epoch compiles
             shown.append(f"{statistics.median(self._seconds[1:]) * (self._epochs - epoch):.0f} s left at most")
-        print("  ".join(shown), flush=True)
+        _log.info("  ".join(shown))
 
     def close(self) -> None:
         self._board.close()

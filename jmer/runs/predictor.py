@@ -1,19 +1,23 @@
 """Prediction with trained runs, from Python: `jmer.load(run).predict(dialogue)`."""
 
+import contextlib
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from jmer.base.errors import UserError
+from jmer.base.jaxsetup import take_memory_as_needed
 from jmer.base.types import Dialogue, Extracted, Features, Prediction, Utterance
+from jmer.corpora import sample
 from jmer.dataset import store
+from jmer.encoders import hub
 from jmer.features import engine
 from jmer.features.extractor import Extractor
 from jmer.features.results import features_of, row_of
 from jmer.runs import directory, starter
-from jmer.runs.environment import keep_compiled
+from jmer.runs.environment import keep_compiled, on_device
 from jmer.runs.experts import Experts
 from jmer.runs.given import Given, dialogue_of
 from jmer.runs.voting import Opinion, Voters
@@ -21,26 +25,51 @@ from jmer.runs.voting import Opinion, Voters
 _log = logging.getLogger(__name__)
 
 
-def load(path: str | Path, *others: str | Path, vote: bool | None = None) -> "Predictor":
+def load(
+    path: str | Path,
+    *others: str | Path,
+    vote: bool | None = None,
+    device: str | None = None,
+    encoders: str | Path | None = None,
+    warmup: bool = False,
+) -> "Predictor":
     """Opens a run directory for prediction, with the parameters of its best epochs, or the model that jmer ships.
 
-    Compiled programs are kept in jmer's cache folder, so that the next process need not compile them.
+    Compiled programs are kept in jmer's cache folder, so that the next process need not compile them. JAX then takes
+    memory of a GPU as it needs it, unless XLA_PYTHON_CLIENT_PREALLOCATE is set or JAX already computes.
 
     Args:
       path: the run directory, or `starter` for the model that jmer ships.
       others: more runs. Then all seeds of all runs vote, as in `jmer.evaluate --with`.
       vote: whether the seeds of a run vote (the mean of their probabilities). By default they do where the run was
         trained with `config.vote`; otherwise the first seed predicts, and a warning is logged where there are others.
+      device: where the model and the encoders run, such as `cpu`, `gpu` or `gpu:1`. By default it is JAX's first one.
+      encoders: a folder with one folder for each public encoder. By default it is the one that $JMER_ENCODERS names,
+        and an encoder that is not there comes from the Hugging Face hub.
+      warmup: whether encoders are opened and programs compiled now, by a dialogue of the embedded sample, so that the
+        first prediction is as quick as the next ones.
 
     Raises:
-      UserError: there is no run, it has no checkpoint yet, a file of it is damaged, the runs do not fit together, or
-        `vote` is False for several runs.
+      UserError: there is no run, it has no checkpoint yet, a file of it is damaged, the runs do not fit together, JAX
+        has no such device, there is no folder of encoders, or `vote` is False for several runs.
     """
+    take_memory_as_needed()
     keep_compiled()
+    folder = None if encoders is None else Path(encoders).expanduser()
+    with hub.encoders_in(folder), on_device(device):
+        predictor = Predictor(_model((path, *others), vote=vote), device=device, encoders=folder)
+        if warmup:
+            predictor.predict(next(iter(sample.load().splits.values()))[0])
+    return predictor
+
+
+def _model(paths: Sequence[str | Path], *, vote: bool | None) -> Voters | Experts:
+    """Opens the model of `load`."""
+    path, *others = paths
     if str(path) == starter.NAME:
         if others:
             raise UserError("the starter has experts of its own and votes with no run; load it alone, or the runs")
-        return Predictor(starter.open_starter())
+        return starter.open_starter()
     members = [directory.load(Path(p)) for p in (path, *others)]
     if others and vote is False:
         raise UserError("vote is False, but several runs can only predict by a vote; load one run, or leave vote out")
@@ -51,7 +80,7 @@ def load(path: str | Path, *others: str | Path, vote: bool | None = None) -> "Pr
                 "%s holds %d seeds, and the first one (%d) predicts; jmer.load(..., vote=True) lets all of them vote",
                 path, members[0].options.seeds, members[0].options.seed,
             )  # fmt: skip
-    return Predictor(Voters(members, vote=vote))
+    return Voters(members, vote=vote)
 
 
 class Predictor:
@@ -61,8 +90,9 @@ class Predictor:
     modalities: the modalities that the models read.
     """
 
-    def __init__(self, model: Voters | Experts):
-        self._model = model
+    def __init__(self, model: Voters | Experts, *, device: str | None = None, encoders: Path | None = None):
+        """Makes a predictor of a model; `device` and `encoders` are those of `load`."""
+        self._model, self._device, self._encoders = model, device, encoders
         self._extractors: dict[str, Extractor] = {}
         self._left_out: dict[str, str] = {}  # modality -> why an expert of it cannot be used
         self._lock = threading.Lock()
@@ -88,10 +118,32 @@ class Predictor:
         """
         return self.predict_all([dialogue], strict=strict)[0]
 
-    def predict_all(self, dialogues: Sequence[Given], *, strict: bool = False) -> list[list[Prediction]]:
-        """Returns the predictions of several dialogues, each as `predict` takes it."""
-        with self._lock:
-            return self._predict([self._readable(dialogue_of(given)) for given in dialogues], strict=strict)
+    def predict_all(
+        self,
+        dialogues: Sequence[Given],
+        *,
+        strict: bool = False,
+        progress: Callable[[int], object] = lambda done: None,
+    ) -> list[list[Prediction]]:
+        """Returns the predictions of several dialogues, each as `predict` takes it.
+
+        Args:
+          progress: called with the number of inputs, out of `count_inputs`, that were read since the last call.
+        """
+        with self._working():
+            readable = [self._readable(dialogue_of(given)) for given in dialogues]
+            return self._predict(readable, strict=strict, progress=progress)
+
+    def count_inputs(self, dialogues: Sequence[Given]) -> int:
+        """Returns how many inputs the model reads of dialogues: each text, sound track and picture counts as one."""
+        read = [dialogue_of(given) for given in dialogues]
+        return sum(len(_raw(dialogue, name)) for dialogue in read for name in self.modalities)
+
+    @contextlib.contextmanager
+    def _working(self) -> Iterator[None]:
+        """Keeps other threads out, and works on the device and with the encoders that were asked for."""
+        with self._lock, hub.encoders_in(self._encoders), on_device(self._device):
+            yield
 
     def predict_split(self, dataset: Path, split: str) -> list[list[Prediction]]:
         """Returns the predictions of a split of a packed dataset, a list for each dialogue. Labels are not needed.
@@ -103,7 +155,7 @@ class Predictor:
         opened = store.load(dataset)
         self._model.check(opened)
         dialogues = opened.split(split)
-        with self._lock:
+        with self._working():
             opinions = self._model.answer(dialogues)
         return [
             [self._of_features(d, opinion, u) for u in range(len(d))]
@@ -120,8 +172,12 @@ class Predictor:
         results = {name: Extracted(vector=vector) for name, vector in vectors.items()}
         return self._prediction(utterance, results, opinion, number)
 
-    def _predict(self, dialogues: Sequence[Dialogue], *, strict: bool) -> list[list[Prediction]]:
-        results = [engine.results_of(d, self._needed(d), dims=self._dims, strict=strict) for d in dialogues]
+    def _predict(
+        self, dialogues: Sequence[Dialogue], *, strict: bool, progress: Callable[[int], object]
+    ) -> list[list[Prediction]]:
+        results = [
+            engine.results_of(d, self._needed(d), dims=self._dims, strict=strict, progress=progress) for d in dialogues
+        ]
         for dialogue, found in zip(dialogues, results, strict=True):
             for modality, reason in self._left_out.items():
                 for i in _raw(dialogue, modality):

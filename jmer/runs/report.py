@@ -1,6 +1,7 @@
 """The scores of a split: as files, as a text table, and as a picture of the confusion matrix."""
 
 import csv
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ from matplotlib.figure import Figure
 from jmer.base import files
 from jmer.base.types import UNLABELLED
 from jmer.training import metrics
+
+_log = logging.getLogger(__name__)
 
 
 class ScoredRow(NamedTuple):
@@ -60,7 +63,7 @@ def write_scores(
     picture.savefig(folder / "confusion_matrix.png", dpi=150)
     _write_predictions(folder / "predictions.csv", labels, rows, probs[0])
     print(report_table(result))
-    print(f"written to {folder}\n")
+    _log.info(f"written to {folder}\n")
     return result
 
 

@@ -11,6 +11,7 @@ folder that $JMER_ENCODERS names. `benchmarks/starter.py` trains the experts and
 
 import functools
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from jmer.features import registry
 from jmer.features.extractor import Extractor
 from jmer.features.summary import PooledLayers
 from jmer.runs.experts import Expert, Experts
+
+_log = logging.getLogger(__name__)
 
 NAME = "starter"
 FOLDER = Path(__file__).parent / "starter_files"
@@ -64,4 +67,6 @@ def build(modality: str, described: Mapping[str, Any], folder: Path) -> Extracto
         raise UserError(
             f"the weights of {options['model']} are not those that the starter was trained on; fetch the encoder again"
         )
+    if isinstance(extractor, PooledLayers) and extractor.is_in_halves:
+        _log.info("%s holds a copy in half precision, not the published bytes", extractor.encoder_folder)
     return extractor

@@ -7,6 +7,7 @@ file is written last, so an epoch without it was interrupted while it was saved.
 """
 
 import json
+import logging
 import shutil
 import time
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ import orbax.checkpoint as ocp
 from jmer.base import files
 from jmer.base.errors import UserError
 from jmer.training.devices import as_main, is_main
+
+_log = logging.getLogger(__name__)
 
 Tree = Any  # a pytree of arrays
 
@@ -39,7 +42,7 @@ def remove_cut_off(folder: Path) -> None:
     """
     for found in folder.iterdir() if folder.is_dir() else ():
         if found.is_dir() and not _hash_file(found).is_file():
-            print(f"checkpoint {found.name} was cut off while being written: removed")
+            _log.info(f"checkpoint {found.name} was cut off while being written: removed")
             shutil.rmtree(found)
 
 

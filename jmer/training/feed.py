@@ -5,6 +5,7 @@ Either way a compiled epoch receives the same batches: utterances, and the numbe
 
 import functools
 import itertools
+import logging
 import math
 import os
 import tempfile
@@ -20,6 +21,8 @@ from jmer.base.types import FlatSplit
 from jmer.dataset.flat import flatten, pick
 from jmer.dataset.store import Dataset
 from jmer.training.devices import Placement, as_main, is_main, memory, put
+
+_log = logging.getLogger(__name__)
 
 # Bytes of the utterances of a streamed piece: enough work for the devices while the next piece is on its way.
 _PIECE_BYTES = 2**26
@@ -54,7 +57,7 @@ def load_flat(
     zeros = np.zeros
     if streamed:
         if is_main():
-            print(f"features are streamed: {size / 1e9:.3g} GB, where a device has {memory() / 1e9:.3g} GB")
+            _log.info(f"features are streamed: {size / 1e9:.3g} GB, where a device has {memory() / 1e9:.3g} GB")
         folder.mkdir(parents=True, exist_ok=True)
         zeros = functools.partial(_zeros_on_disk, folder=folder)
     flat = [

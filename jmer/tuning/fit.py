@@ -7,6 +7,7 @@ runs/x/folds/N/        of a cross-validation: all this for the fold N, beside th
 """
 
 import functools
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +38,8 @@ from jmer.tuning.material import Material, material
 from jmer.tuning.options import TuneOptions
 from jmer.tuning.probe import probe
 from jmer.tuning.steps import Flat
+
+_log = logging.getLogger(__name__)
 
 MODEL = "model"  # the folder of the run that `jmer.extract` reads
 
@@ -95,7 +98,7 @@ def fit(options: TuneOptions, workdir: Path) -> None:
     chosen = range(options.folds) if options.fold < 0 else (options.fold,)
     each = []
     for number in chosen:
-        print(f"== fold {number + 1} of {options.folds}")
+        _log.info(f"== fold {number + 1} of {options.folds}")
         fold = fold_of_corpus(corpus, number, by=options.cv, count=options.folds, dev=dev)
         each.append(_fit(replace(options, fold=number), fold, RunDirectory(workdir).fold(number).path)["test"])
     if options.fold < 0:
@@ -127,7 +130,7 @@ def _fit(options: TuneOptions, corpus: Corpus, workdir: Path) -> dict[str, Score
             dev_weighted_f1=best[number][1] if options.choose == "best" else None,
         ),
     )
-    print(f"seed {options.all_seeds[number]} is exported to {workdir / MODEL}")
+    _log.info(f"seed {options.all_seeds[number]} is exported to {workdir / MODEL}")
     said = {}
     for split in ("dev", "test"):
         if split in task.material.splits and (task.material.splits[split].label != UNLABELLED).any():
@@ -185,7 +188,7 @@ def _fit_seed(task: Task, seed: int, folder: Path) -> tuple[Flat, float]:
         best, progress = kept["params"], Progress.from_json(saved)
     log = Log(run, after=progress.epoch, epochs=options.epochs)
     size = sum(x.size for x in trained.values())
-    print(
+    _log.info(
         f"seed {seed}: {size:,} trained parameters, {sum(updates)} updates"
         + (f", going on after epoch {last}" if last else "")
     )

@@ -1,5 +1,6 @@
 """From clips to batches of sounds. Numpy only."""
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -19,6 +20,8 @@ from jmer.features.audio.encoder import HFAudio
 from jmer.features.extractor import Prepared
 from jmer.media import cutting
 from jmer.tuning.rows import targets
+
+_log = logging.getLogger(__name__)
 
 _HELD = np.float16  # type in which sounds wait for their batch
 
@@ -154,9 +157,9 @@ def _sound_split(
         elif len(prepared.payload) > 1:
             cut.append(utterance.id)
     if silent:
-        print(f"{name}: {len(silent)} of {len(utterances)} utterances are not heard, such as {silent[0]}")
+        _log.info(f"{name}: {len(silent)} of {len(utterances)} utterances are not heard, such as {silent[0]}")
     if cut:
-        print(f"{name}: of {len(cut)} utterances of more than 30 s the first part is heard, such as {cut[0]}")
+        _log.info(f"{name}: of {len(cut)} utterances of more than 30 s the first part is heard, such as {cut[0]}")
     label, sentiment = targets(utterances, labels)
     label[[i for i, sound in enumerate(sounds) if sound is None]] = UNLABELLED
     return SoundSplit(sounds=tuple(sounds), label=label, sentiment=sentiment)

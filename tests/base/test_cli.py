@@ -159,7 +159,7 @@ def help_of(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 
 def test_help_is_derived_from_the_options(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     out = help_of(capsys)
-    assert out.startswith("usage: jmer do [-h] [--config CONFIG]\n")
+    assert out.startswith("usage: jmer do [-h] [--quiet] [--config CONFIG]\n")
     assert out.endswith(
         "with the defaults; --config CONFIG --help shows a config's values:\n\n"
         "The whole:\n"

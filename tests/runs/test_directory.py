@@ -48,11 +48,11 @@ def test_another_setting_is_refused_with_both_values_and_nothing_is_written(tiny
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 
 
-def test_a_run_is_lengthened(tiny_dataset, run, capsys):
+def test_a_run_is_lengthened(tiny_dataset, run, said):
     tiny.train(tiny_dataset, run, seeds=2, epochs=6)
-    said = capsys.readouterr().out
-    assert "goes on with a changed setting: config.epochs was 4, is 6" in said
-    assert "going on after epoch 4" in said
+    lines = said.readouterr().out
+    assert "goes on with a changed setting: config.epochs was 4, is 6" in lines
+    assert "going on after epoch 4" in lines
     assert epochs_of(run) == [1, 2, 3, 4, 5, 6]
     assert directory.load(run).progress.epoch == 6
     assert json.loads((run / "config.json").read_text())["epochs"] == 6
@@ -105,12 +105,12 @@ def test_a_kill_while_the_log_is_trimmed_loses_nothing(tiny_dataset, run, monkey
     assert epochs_of(run) == [1, 2, 3, 4]
 
 
-def test_the_main_process_decides_where_training_goes_on(tiny_dataset, run, monkeypatch, capsys):
+def test_the_main_process_decides_where_training_goes_on(tiny_dataset, run, monkeypatch, said):
     """As in a process whose network file system does not list the latest checkpoints yet."""
     monkeypatch.setattr(fit, "latest_epoch", lambda folder: 0)
     monkeypatch.setattr(fit, "as_main", lambda decision: 4)
     tiny.train(tiny_dataset, run, seeds=2, epochs=5)
-    assert "going on after epoch 4" in capsys.readouterr().out
+    assert "going on after epoch 4" in said.readouterr().out
     assert epochs_of(run) == [1, 2, 3, 4, 5]
 
 

@@ -48,14 +48,14 @@ def test_why_it_ended():
     )
 
 
-def test_the_line_of_an_epoch_says_how_long_the_rest_takes(tmp_path, capsys):
+def test_the_line_of_an_epoch_says_how_long_the_rest_takes(tmp_path, said):
     log = Log(RunDirectory(tmp_path), after=0, epochs=12)
     dev = [{"weighted_f1": 0.5, "macro_f1": 0.25}, {"weighted_f1": 0.6, "macro_f1": 0.35}]
     for epoch, seconds in ((1, 40.0), (2, 3.0), (3, 2.0), (12, 2.5)):
         log.show(epoch, loss=1.25, dev=dev, best=np.array([0.6, 0.7]), seconds=seconds)
     log.close()
     scores = "loss 1.2500  dev weighted F1 0.5500  macro-F1 0.3000  best 0.6500"
-    assert capsys.readouterr().out.splitlines() == [
+    assert said.readouterr().out.splitlines() == [
         f"epoch  1/12  {scores}  40.00 s",
         f"epoch  2/12  {scores}  3.00 s  30 s left at most",
         f"epoch  3/12  {scores}  2.00 s  22 s left at most",

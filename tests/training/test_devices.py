@@ -65,7 +65,7 @@ def assert_same_parameters(a: Path, b: Path, *, within: float) -> None:
         np.testing.assert_allclose(x, y, rtol=0, atol=within)
 
 
-def test_rows_are_shared_out_and_a_run_moves_between_device_counts(dataset, whole, tmp_path, monkeypatch, capsys):
+def test_rows_are_shared_out_and_a_run_moves_between_device_counts(dataset, whole, tmp_path, monkeypatch, said):
     finished = progress.Progress.finished
     for devices, until in ((4, 2), (1, 4)):
         monkeypatch.setattr(
@@ -73,14 +73,14 @@ def test_rows_are_shared_out_and_a_run_moves_between_device_counts(dataset, whol
         )
         tiny.train(dataset, tmp_path / "run", devices=devices, **FULL)
         shared_out = f"rows of batches shared out among {devices} devices"
-        assert ("one device" if devices == 1 else shared_out) in capsys.readouterr().out
+        assert ("one device" if devices == 1 else shared_out) in said.readouterr().out
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(whole / "full"), rtol=0, atol=1e-5)
     assert_same_parameters(tmp_path / "run", whole / "full", within=1e-4)
 
 
-def test_seeds_are_shared_out(dataset, whole, tmp_path, capsys):
+def test_seeds_are_shared_out(dataset, whole, tmp_path, said):
     tiny.train(dataset, tmp_path / "run", seeds=2, devices=2, **PLAIN)
-    assert "seeds shared out among 2 devices" in capsys.readouterr().out
+    assert "seeds shared out among 2 devices" in said.readouterr().out
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(whole / "seeds"), rtol=0, atol=1e-5)
 
 
@@ -110,10 +110,10 @@ def test_more_devices_than_there_are_is_refused(dataset, tmp_path):
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_streamed_is_resident(dataset, whole, tmp_path, monkeypatch, devices, capsys):
+def test_streamed_is_resident(dataset, whole, tmp_path, monkeypatch, devices, said):
     monkeypatch.setattr(feed, "_PIECE_BYTES", 4000)  # several pieces an epoch, of several batches
     tiny.train(dataset, tmp_path / "run", data_mode="streamed", devices=devices, **PLAIN)
-    assert "features are streamed" in capsys.readouterr().out
+    assert "features are streamed" in said.readouterr().out
     assert json.loads((tmp_path / "run/environment.json").read_text())["streamed"] is True
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(whole / "plain"), rtol=0, atol=1e-5)
 

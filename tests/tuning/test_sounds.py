@@ -98,9 +98,9 @@ def test_folds_by_speaker_keep_the_last_epoch_of_adapters(options: TuneOptions, 
         assert len({row.split(",")[2] for row in rows}) == 2  # speakers
 
 
-def test_what_cannot_be_heard_is_said(options: TuneOptions, table: Path, tmp_path: Path, capsys):
+def test_what_cannot_be_heard_is_said(options: TuneOptions, table: Path, tmp_path: Path, said):
     fit(replace(options, epochs=1), tmp_path / "run")
-    assert "test: 1 of 7 utterances are not heard, such as test9_0:" in capsys.readouterr().out
+    assert "test: 1 of 7 utterances are not heard, such as test9_0:" in said.readouterr().out
     silent = tmp_path / "table.csv"
     silent.write_text("\n".join(line.rpartition(",")[0] + "," for line in table.read_text().splitlines()[1:]))
     header = table.read_text().splitlines()[0]
@@ -109,7 +109,7 @@ def test_what_cannot_be_heard_is_said(options: TuneOptions, table: Path, tmp_pat
         fit(replace(options, root=str(silent)), tmp_path / "silent")
 
 
-def test_a_long_sound_is_cut_and_that_is_said(monkeypatch: pytest.MonkeyPatch, capsys):
+def test_a_long_sound_is_cut_and_that_is_said(monkeypatch: pytest.MonkeyPatch, said):
     part = np.ones((10, 4), np.float32)
     prepared = iter([[(part, None)], [(2 * part, None), (3 * part, None)]])
     monkeypatch.setattr(sounds.worker, "pool", lambda _: ThreadPoolExecutor(1))
@@ -118,7 +118,7 @@ def test_a_long_sound_is_cut_and_that_is_said(monkeypatch: pytest.MonkeyPatch, c
     dialogues = {"train": [Dialogue(id="d", utterances=utterances)]}
     found = sounds.sound_splits(dialogues, HFAudio(model=""), labels=LABELS)
     np.testing.assert_array_equal(found["train"].sounds[1], 2 * part)
-    assert "train: of 1 utterances of more than 30 s the first part is heard, such as u1" in capsys.readouterr().out
+    assert "train: of 1 utterances of more than 30 s the first part is heard, such as u1" in said.readouterr().out
 
 
 def test_utterances_of_one_recording_are_heard_apart(options: TuneOptions, table: Path, tmp_path: Path, monkeypatch):
