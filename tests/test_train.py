@@ -13,6 +13,7 @@ from jmer.base import cli
 from jmer.base.types import UNLABELLED
 from jmer.dataset import store
 from jmer.runs import directory, voting
+from jmer.runs.log import LOG_SHA256
 from jmer.training import checkpoint, metrics, steps
 
 
@@ -35,9 +36,10 @@ def assert_same(a, b, *, within=0.0):
 
 
 def state_of(workdir):
-    """The whole content of the last checkpoint."""
+    """The whole content of the last checkpoint, but for the hash of the log, which holds seconds."""
     folder = workdir / "checkpoints"
-    return checkpoint.Checkpoints(folder).restore(checkpoint.latest_epoch(folder), state=None, best=None)
+    *trees, progress = checkpoint.Checkpoints(folder).restore(checkpoint.latest_epoch(folder), state=None, best=None)
+    return *trees, {name: value for name, value in progress.items() if name != LOG_SHA256}
 
 
 def lines_of(workdir):

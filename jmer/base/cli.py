@@ -3,8 +3,8 @@
     args = cli.parse(parser, argv, options=TrainOptions)  # args.config is a ConfigDict, args.options a TrainOptions
     sys.exit(cli.run(main))
 
-Exit codes: 0 done; 2 bad arguments, config or input; 3 finished, but rows failed and --strict was given; 75 interrupted
-and resumable.
+Exit codes: 0 done; 2 bad arguments, config or input; 3 finished, but rows failed and --strict was given; 4 training
+diverged; 5 a disk is full or a folder may not be written to; 75 interrupted and resumable.
 
 jmer reads the overrides itself. The config flags of absl would do so too, but they always read `sys.argv`, so that a
 command could not be called from Python.
@@ -12,7 +12,10 @@ command could not be called from Python.
 
 import argparse
 import ast
+import errno
 import importlib.util
+import logging
+import os
 import signal
 import sys
 import textwrap
@@ -25,10 +28,21 @@ from tqdm import tqdm
 
 from jmer.base import console
 from jmer.base import options as declared
-from jmer.base.errors import UserError, did_you_mean
+from jmer.base.errors import StorageError, UserError, did_you_mean
 from jmer.base.paths import config_names, find_config
 
 EXIT_OK, EXIT_USER_ERROR, EXIT_FAILED_ROWS, EXIT_INTERRUPTED = 0, 2, 3, 75
+
+_FREE = "free space and run the same command again; finished work is kept"
+# What to do about an error of a disk or a folder, by its number.
+_STORAGE = {
+    errno.ENOSPC: _FREE,
+    errno.EDQUOT: _FREE,
+    errno.EFBIG: _FREE,
+    errno.EROFS: "name a folder on a disk that can be written to",
+    errno.EACCES: "change its permissions, or name another folder",
+    errno.EPERM: "change its permissions, or name another folder",
+}
 
 _BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _HELP_WIDTH, _HELP_COLUMN = 100, 40
@@ -49,12 +63,33 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
             return main(sys.argv[1:] if argv is None else argv) or EXIT_OK
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        return error.exit_code
+    except Exception as error:
+        if not (fault := _storage_fault(error)):
+            raise
+        logging.getLogger("asyncio").disabled = True  # it would report every other write that failed as well
+        print(f"error: {fault}", file=sys.stderr)
+        return StorageError.exit_code
     except KeyboardInterrupt:
         print("interrupted; finished work is kept: run the same command again to continue", file=sys.stderr)
         return EXIT_INTERRUPTED
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _storage_fault(error: Exception) -> str:
+    """Returns what to tell the user of a full disk or a folder that may not be written to; empty for other errors.
+
+    Libraries in C++ raise errors of other types, whose text holds that of the system's error.
+    """
+    if isinstance(error, OSError):
+        if error.errno not in _STORAGE:
+            return ""
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}; {_STORAGE[error.errno]}"
+    text = " ".join(str(error).split())
+    number = next((n for n in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) if os.strerror(n) in text), None)
+    return "" if number is None else f"{text}; {_STORAGE[number]}"
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

@@ -25,14 +25,16 @@ class _Handler(logging.Handler):
 @contextlib.contextmanager
 def shown() -> Iterator[None]:
     """Shows what jmer says while a command runs."""
-    handler, level = _Handler(), _root.level
+    handler, level, propagate = _Handler(), _root.level, _root.propagate
     _root.addHandler(handler)
     _root.setLevel(logging.INFO)
+    _root.propagate = False  # libraries such as absl set up handlers that would show each line once more
     try:
         yield
     finally:
         _root.removeHandler(handler)
         _root.setLevel(level)
+        _root.propagate = propagate
 
 
 def configure(*, quiet: bool, apart: bool) -> None:

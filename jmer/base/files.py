@@ -1,10 +1,18 @@
-"""Writes files atomically, and hashes them."""
+"""Writes files atomically, and hashes them.
+
+A sealed file is a JSON object that holds the SHA-256 of its own content, so that a reader finds a flipped bit.
+"""
 
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from jmer.base.errors import UserError
+
+SEAL = "sha256"  # the key of a sealed file under which the hash lies
 
 
 def sha256(file: Path) -> str:
@@ -14,15 +22,51 @@ def sha256(file: Path) -> str:
 
 
 def save_text(file: Path, text: str) -> None:
-    """Writes a text file atomically, so that a reader sees the old text or the new one, never a part."""
+    """Writes a text file atomically, so that a reader sees the old text or the new one, never a part.
+
+    Bytes that were read with `surrogateescape` are written as they were.
+    """
     partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(text, encoding="utf-8", errors="surrogateescape")
     os.replace(partial, file)
 
 
 def save_json(file: Path, value: Any) -> None:
     """Writes a JSON file, as `save_text` does."""
     save_text(file, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def seal(content: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of a JSON object, without its own entry `SEAL`, in whatever order its keys are."""
+    bare = {key: value for key, value in content.items() if key != SEAL}
+    return hashlib.sha256(json.dumps(bare, sort_keys=True).encode()).hexdigest()
+
+
+def save_sealed(file: Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON object that holds its own hash, as `save_text` does."""
+    content = json.loads(json.dumps(dict(content)))  # the hash is that of what a reader gets
+    save_json(file, {**content, SEAL: seal(content)})
+
+
+def load_sealed(file: Path, *, cure: str, required: bool = True) -> dict[str, Any]:
+    """Returns the JSON object of a sealed file, without the hash.
+
+    Args:
+      cure: what the user can do about a damaged file, for the message.
+      required: whether the file must hold its hash. Those that earlier versions of jmer wrote do not.
+
+    Raises:
+      UserError: the file is damaged.
+      OSError: the file cannot be read.
+    """
+    fault = "its SHA-256 is not the one that it holds"
+    try:
+        content = json.loads(file.read_bytes())
+    except ValueError as error:
+        content, fault = None, str(error)
+    if not isinstance(content, dict) or (content[SEAL] != seal(content) if SEAL in content else required):
+        raise UserError(f"{file} is damaged ({fault}); {cure}")
+    return {key: value for key, value in content.items() if key != SEAL}
 
 
 def is_partial(file: Path) -> bool:

@@ -213,3 +213,8 @@ def listing(items: Sequence[str], *, cap: int = 5) -> str:
     """Returns `a, b, c`, or the first `cap` items and the number of the others: `a, b and 7 more`."""
     more = f" and {len(items) - cap} more" if len(items) > cap else ""
     return ", ".join(items[:cap]) + more
+
+
+def harmless(text: str) -> str:
+    """Puts an apostrophe before a cell that a spreadsheet would otherwise run as a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text

@@ -17,10 +17,10 @@
     libraries         package -> release, of the libraries that decide features
     inputs_sha256     hash of rows, clips and extractors, by which an unchanged extraction is recognised
     files             file -> SHA-256, of all other files
+    sha256            hash of all these entries
 """
 
 import functools
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ from typing import Any
 from jmer.base import files
 from jmer.base.errors import UserError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+_UNSEALED = 3  # the earlier version that is read too, whose manifest does not hold its own hash
 MANIFEST = "manifest.json"
 
 
@@ -36,24 +37,22 @@ def read(path: Path) -> dict[str, Any]:
     """Returns the manifest of a dataset directory.
 
     Raises:
-      UserError: there is no dataset directory, or it is of another schema version.
+      UserError: there is no dataset directory, it is of another schema version, or the manifest is damaged.
     """
     file = path / MANIFEST
     if not file.is_file():
         fault = f"has no {MANIFEST}" if path.is_dir() else "does not exist"
         command = f"python -m jmer.extract --config extract/lite --config.out={path}"
         raise UserError(f"dataset {path} {fault}; make one with {command}")
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-        version = manifest["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is not a dataset manifest of jmer ({error}); run jmer.extract again") from error
-    if version != SCHEMA_VERSION:
+    cure = "run jmer.extract again"
+    manifest = files.load_sealed(file, cure=cure, required=False)
+    version = manifest.get("schema_version")
+    if version not in (_UNSEALED, SCHEMA_VERSION):
         raise UserError(
-            f"{file}: schema_version is {version}, this jmer reads {SCHEMA_VERSION}; "
-            "run jmer.extract again, or use the jmer that wrote it"
+            f"{file}: schema_version is {version}, this jmer reads {_UNSEALED} and {SCHEMA_VERSION}; {cure}, or use "
+            "the jmer that wrote it"
         )
-    return manifest
+    return files.load_sealed(file, cure=cure, required=version != _UNSEALED)
 
 
 def write(folder: Path, entries: Mapping[str, Any]) -> None:
@@ -63,8 +62,7 @@ def write(folder: Path, entries: Mapping[str, Any]) -> None:
         **entries,
         "files": {file.name: files.sha256(file) for file in sorted(folder.iterdir())},
     }
-    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    files.save_sealed(folder / MANIFEST, manifest)
 
 
 def check_files(path: Path, manifest: Mapping[str, Any]) -> None:

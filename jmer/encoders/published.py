@@ -162,8 +162,8 @@ def is_in_halves(folder: Path) -> bool:
     """Returns whether a directory holds its weights in half precision."""
     file = _file(folder)
     if file.suffix == ".msgpack":
-        types = {str(x.dtype) for x in flatten_dict(msgpack_restore(file.read_bytes())).values()}
-        return types == {"float16"}
+        tree: dict[Any, np.ndarray] = flatten_dict(msgpack_restore(file.read_bytes()))  # pyright: ignore[reportAssignmentType]
+        return {x.dtype for x in tree.values()} == {np.dtype(np.float16)}
     tensors = [safe_open(shard, framework="numpy") for shard in _shards(file)]
     types = {shard.get_slice(name).get_dtype() for shard in tensors for name in shard.keys()}  # noqa: SIM118
     return {name for name in types if name.startswith(("F", "BF"))} == {"F16"}

@@ -24,6 +24,7 @@ from pathlib import Path
 from jmer.base import files
 from jmer.base.errors import UserError
 from jmer.base.types import UNNAMED, Prediction, Utterance
+from jmer.corpora import csvfile
 
 _LEAST_TEXT = 12  # the columns of the screen that a text keeps beside a long reason
 _MOST_SPEAKER = 16  # and those that a speaker's name gets at most
@@ -161,18 +162,23 @@ def _csv(path: Path, predictions: Sequence[Prediction]) -> str:
     for p in predictions:
         times = ["" if time is None else f"{time:.3f}" for time in (p.start, p.end)]
         numbers = [_number(p.probs.get(label)) for label in labels] + [_number(p.gates.get(name)) for name in shared]
-        begin = [_harmless(p.utterance_id), _harmless(p.speaker), *times, _harmless(p.text), _harmless(p.label)]
-        writer.writerow([*begin, *numbers, " ".join(p.modalities), p.status, _harmless(p.reason)])
+        cells = [
+            p.utterance_id,
+            p.speaker,
+            *times,
+            p.text,
+            p.label,
+            *numbers,
+            " ".join(p.modalities),
+            p.status,
+            p.reason,
+        ]
+        writer.writerow(map(csvfile.harmless, cells))
     return stream.getvalue()
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.6f}"
-
-
-def _harmless(text: str) -> str:
-    """Puts an apostrophe before a text that a spreadsheet would otherwise run as a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
 
 
 def _json(path: Path, predictions: Sequence[Prediction]) -> str:

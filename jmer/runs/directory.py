@@ -14,19 +14,22 @@
 
 The directory of a cross-validation holds `folds/N/`, each the directory of a run, and the scores of all in `eval/cv/`.
 
-Only `RunDirectory` knows these names.
+The JSON files that a later call reads hold their own SHA-256, so that a damaged one is refused. Only `RunDirectory`
+knows these names.
 """
 
 import functools
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from filelock import FileLock, Timeout
 from jax.sharding import SingleDeviceSharding
 
 from jmer.base import files
@@ -45,7 +48,10 @@ _log = logging.getLogger(__name__)
 
 Tree = Any  # a pytree of arrays
 
-FORMAT = 4  # of the files of a run; the number goes up when an older run can no longer be read
+_LOCK = ".lock"
+
+FORMAT = 5  # of the files of a run
+_UNSEALED = 4  # the earlier format that is read too, whose files do not hold their own hash
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,24 @@ class RunDirectory:
         """Returns the folder for the scores of a split."""
         return self.path / "eval" / (f"{split}-vote" if vote else split)
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training into the directory. The lock ends with the process that holds it.
+
+        On a network file system the lock holds where the system passes `flock` on, as NFS does since Linux 2.6.12.
+
+        Raises:
+          UserError: another process trains into the directory.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.path / _LOCK, timeout=0):
+                yield
+        except Timeout as error:
+            raise UserError(
+                f"another process trains into {self.path}; wait until it ends, or give another --workdir"
+            ) from error
+
     def claim(self, options: Any, inputs: Any, *, about: Mapping[str, Any]) -> None:
         """Describes a run in its directory, or checks that the run which is there may go on with these settings.
 
@@ -122,17 +146,22 @@ class RunDirectory:
             changes = option_changes(self.read_options(), options, diverged=self._is_diverged())
             accepted, refused = list(changes.accepted), list(changes.refused)
             refused += inputs.changes_from(self.read_inputs()) if self.features.is_file() else ()
-        elif self.path.exists() and not all(map(files.is_partial, self.path.iterdir())):
+        elif any(file.name != _LOCK and not files.is_partial(file) for file in self.path.glob("*")):
             raise UserError(f"{self.path} is not empty and holds no run of jmer's; {cure}")
         if refused:
             raise UserError(f"{self.path} holds a run with other settings: {'; '.join(refused)}; {cure}")
         for change in accepted:
             _log.info(f"{self.path} goes on with a changed setting: {change}")
         self.path.mkdir(parents=True, exist_ok=True)
-        files.save_json(self.config, json.loads(to_config(options).to_json()))
-        files.save_json(self.features, {"format": FORMAT} | inputs.to_json())
+        if self.features.is_file() and not self._is_sealed():
+            if self.calibration.is_file():
+                files.save_sealed(self.calibration, self._read(self.calibration))
+            if self.diverged.is_file():
+                files.save_sealed(self.diverged, {"epochs": self._divergences()})
+        files.save_sealed(self.config, json.loads(to_config(options).to_json()))
+        files.save_sealed(self.features, {"format": FORMAT} | inputs.to_json())
         about = {"dataset_fingerprint": inputs.dataset_fingerprint, **about}
-        files.save_json(self.environment, environment() | about)
+        files.save_sealed(self.environment, environment() | about)
 
     def read_options(self) -> Any:
         """Returns the options that the run was trained with; an option that is newer than the run has its default.
@@ -140,7 +169,7 @@ class RunDirectory:
         Raises:
           UserError: there is no run, or it has options that this version of jmer does not know.
         """
-        config = _read_json(self.config)
+        config = self._read(self.config)
         try:
             return from_config(self.options_class, config)
         except UserError as error:
@@ -152,11 +181,11 @@ class RunDirectory:
         Raises:
           UserError: there is no run, or another version of jmer wrote it in another format.
         """
-        described = _read_json(self.features)
-        if described.get("format", 1) != FORMAT:
+        described = self._read(self.features)
+        if described.get("format", 1) not in (_UNSEALED, FORMAT):
             raise UserError(
-                f"{self.path} has run format {described.get('format', 1)}, but this version of jmer reads format "
-                f"{FORMAT}; {self._writer()}"
+                f"{self.path} has run format {described.get('format', 1)}, but this version of jmer reads formats "
+                f"{_UNSEALED} and {FORMAT}; {self._writer()}"
             )
         return self.inputs_class.from_json(described)
 
@@ -164,28 +193,51 @@ class RunDirectory:
         """Returns the calibration of a run of so many seeds."""
         if not self.calibration.is_file():
             return Calibration(seeds=(1.0,) * seeds, vote=1.0)
-        found = _read_json(self.calibration)
+        found = self._read(self.calibration)
         return Calibration(seeds=tuple(found["seeds"]), vote=found["vote"])
 
     def write_calibration(self, calibration: "Calibration") -> None:
         """Records the calibration of the run as it is now."""
-        files.save_json(self.calibration, asdict(calibration))
+        files.save_sealed(self.calibration, asdict(calibration))
 
     def record_divergence(self, epoch: int, *, seeds: Sequence[int], options: Any) -> None:
         """Records that an epoch made parameters of these seeds infinite or NaN, so that another call may tame it."""
-        earlier = _read_json(self.diverged) if self.diverged.is_file() else []
         settings = {name: getattr(options, name) for name in AFTER_DIVERGENCE}
-        files.save_json(self.diverged, [*earlier, {"epoch": epoch, "seeds": list(seeds), **settings}])
+        files.save_sealed(
+            self.diverged, {"epochs": [*self._divergences(), {"epoch": epoch, "seeds": list(seeds), **settings}]}
+        )
 
     def _is_diverged(self) -> bool:
         """Whether no epoch has been saved since one diverged."""
+        found = self._divergences()
+        return bool(found) and found[-1]["epoch"] > checkpoint.latest_epoch(self.checkpoints)
+
+    def _divergences(self) -> list[dict[str, Any]]:
+        """Returns each divergence that was recorded; earlier versions of jmer recorded a list by itself."""
         if not self.diverged.is_file():
-            return False
-        return _read_json(self.diverged)[-1]["epoch"] > checkpoint.latest_epoch(self.checkpoints)
+            return []
+        if not self._is_sealed():
+            with suppress(ValueError):
+                listed = json.loads(self.diverged.read_bytes())
+                if isinstance(listed, list):
+                    return listed
+        return self._read(self.diverged)["epochs"]
+
+    def _is_sealed(self) -> bool:
+        """Whether the files of the run hold their hashes; those of earlier versions of jmer do not."""
+        return not self.features.is_file() or _loaded(self.features, required=False).get("format") != _UNSEALED
+
+    def _read(self, file: Path) -> dict[str, Any]:
+        """Returns the JSON object of a file. Raises UserError where there is none, or it is damaged."""
+        if not file.is_file():
+            raise UserError(f"{file} does not exist; --workdir names a folder that jmer.train has written")
+        return _loaded(file, required=self._is_sealed())
 
     def _writer(self) -> str:
         """Says which version of jmer wrote the run, and what to do."""
-        found = _read_json(self.environment) if self.environment.is_file() else {}
+        found: dict[str, Any] = {}
+        with suppress(UserError):  # the fault that is being reported counts more than a damaged record
+            found = self._read(self.environment)
         version, revision = found.get("packages", {}).get("jmer"), found.get("git_revision")
         named = f"jmer {version or 'of an unknown version'}" + (f" (revision {revision})" if revision else "")
         return f"{named} wrote the run; use that version, or train again into a new --workdir"
@@ -272,10 +324,11 @@ def _best_template(model: Model, inputs: Inputs, *, seeds: Sequence[int], keep: 
     }
 
 
-def _read_json(file: Path) -> Any:
-    if not file.is_file():
-        raise UserError(f"{file} does not exist; --workdir names a folder that jmer.train has written")
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file} is damaged ({error}); train again into a new --workdir") from error
+def _loaded(file: Path, *, required: bool) -> dict[str, Any]:
+    """Returns the JSON object of a file.
+
+    Args:
+      required: whether the file must hold its hash.
+    """
+    cure = "restore it from a copy, or train again into a new --workdir"
+    return files.load_sealed(file, cure=cure, required=required)

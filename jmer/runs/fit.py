@@ -3,22 +3,24 @@
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
-from jmer.base.errors import UserError
+from jmer.base.errors import DivergedError, UserError
 from jmer.base.types import UNLABELLED, FlatSplit
 from jmer.dataset import store
 from jmer.dataset.flat import dialogue_lengths, head
 from jmer.dataset.plan import Plan, evaluation_plan
 from jmer.runs.directory import RunDirectory
 from jmer.runs.inputs import inputs_of, model_of
-from jmer.runs.log import Log, describe_classes
+from jmer.runs.log import LOG_SHA256, Log, describe_classes
 from jmer.runs.progress import Progress
 from jmer.training import metrics, sampling, steps
-from jmer.training.checkpoint import Checkpoints, latest_epoch, remove_cut_off
+from jmer.training.checkpoint import Checkpoints, latest_epoch, remove_damaged
 from jmer.training.devices import Placement, as_main, is_main, put, wait_for_all
 from jmer.training.feed import Feed, load_flat
 from jmer.training.objective import Objective
@@ -35,9 +37,16 @@ def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
       dataset: the opened dataset; `options.dataset` records where it lies.
 
     Raises:
-      UserError: the dataset is unfit, `workdir` holds a run whose result these settings would change, or an epoch made
-        the loss or the parameters infinite or NaN. Such an epoch is not saved.
+      UserError: the dataset is unfit, another process trains into `workdir`, or it holds a run whose result these
+        settings would change.
+      DivergedError: an epoch made the loss or the parameters infinite or NaN. Such an epoch is not saved.
     """
+    with ExitStack() as held:
+        _fit(options, dataset, workdir, held)
+
+
+def _fit(options: TrainOptions, dataset: store.Dataset, workdir: Path, held: ExitStack) -> None:
+    """Trains; the arguments and the errors are those of `fit`. `held` holds the lock on the directory."""
     run, seeds, by_dev = RunDirectory(workdir), options.all_seeds, options.choose == "best"
 
     # ---- Data: every split end to end, and on its way to the devices.
@@ -69,11 +78,14 @@ def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
     data, dev_data = (Feed(each, placement, streamed=streamed) for each in (flat, dev_flat))
 
     # ---- Run directory: the main process claims it, and decides where training goes on.
+    last = 0
     if is_main():
+        held.enter_context(run.locked())
         run.claim(options, inputs, about={"streamed": streamed})
-        remove_cut_off(run.checkpoints)
+        last = latest_epoch(run.checkpoints)
+        remove_damaged(run.checkpoints, after=last)
     wait_for_all("claimed")
-    last = as_main(latest_epoch(run.checkpoints))  # another process may see an outdated listing of a network folder
+    last = as_main(last)  # another process may see an outdated listing of a network folder
     checkpoints = Checkpoints(run.checkpoints)
 
     # ---- Model and optimizer.
@@ -88,10 +100,13 @@ def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
     progress = Progress.start(seeds=len(seeds), keep=options.keep_epochs)
 
     # ---- Restore.
+    saved: dict[str, Any] = {}
     if last:
         state, best, saved = checkpoints.restore(last, state=state, best={"params": kept, "stats": stats})
         kept, stats, progress = best["params"], best["stats"], Progress.from_json(saved)
-    log = Log(run, after=progress.epoch, epochs=options.epochs) if is_main() else None
+    log = None
+    if is_main():
+        log = Log(run, after=progress.epoch, epochs=options.epochs, sha256=saved.get(LOG_SHA256, ""))
     if log:
         shares = sampling.expected_shares(plan, counts)
         total = counts.sum(axis=0)
@@ -149,7 +164,8 @@ def fit(options: TrainOptions, dataset: store.Dataset, workdir: Path) -> None:
             )
         finished = progress.finished(epochs=options.epochs, patience=options.patience)
         if finished or checkpoints.due():
-            checkpoints.save(epoch, state=state, best={"params": kept, "stats": stats}, progress=progress.to_json())
+            done = progress.to_json() | ({LOG_SHA256: log.sha256} if log else {})
+            checkpoints.save(epoch, state=state, best={"params": kept, "stats": stats}, progress=done)
         if log:
             best = np.max(progress.best_score, axis=1) if by_dev else None
             seconds = time.perf_counter() - start
@@ -166,7 +182,7 @@ def _check_finite(run: RunDirectory, options: TrainOptions, *, epoch: int, finit
       finite: `[S]`, whether the loss, the parameters and the dev logits of each seed are.
 
     Raises:
-      UserError: a seed's are not. The run then records the epoch, so that another call may change the learning rate.
+      DivergedError: a seed's are not. The run then records the epoch, so that another call may change the rate.
     """
     if finite.all():
         return
@@ -175,7 +191,7 @@ def _check_finite(run: RunDirectory, options: TrainOptions, *, epoch: int, finit
         run.record_divergence(epoch, seeds=seeds, options=options)
     last = latest_epoch(run.checkpoints)
     kept = f"epoch {last} is kept" if last else "no epoch is kept"
-    raise UserError(
+    raise DivergedError(
         f"{run.path}: training diverged in epoch {epoch}: the loss, the parameters or the dev logits of seed "
         f"{', '.join(map(str, seeds))} are infinite or NaN; {kept}; run the same command with a lower --config.lr "
         f"(now {options.lr:g}) to go on"

@@ -15,21 +15,34 @@ from jmer.training import metrics
 
 _log = logging.getLogger(__name__)
 
+LOG_SHA256 = "log_sha256"  # the entry of a checkpoint's progress that holds the hash of metrics.jsonl
+
 
 class Log:
     """Writes the figures of each epoch; only the main process makes one."""
 
-    def __init__(self, run: RunDirectory, *, after: int, epochs: int):
+    def __init__(self, run: RunDirectory, *, after: int, epochs: int, sha256: str = ""):
         """Opens the log of a run that goes on after epoch `after`, and has `epochs` at the most.
 
         An interrupted call may have logged later epochs. Their lines are dropped, because those epochs come again.
+
+        Args:
+          sha256: the hash of metrics.jsonl after that epoch, where it is known. A file that has another one is kept as
+            it is, with a warning.
         """
         self._epochs, self._seconds = epochs, []
         self._file = run.metrics
-        lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True) if self._file.is_file() else []
-        whole = [line for line in lines if line.endswith("\n") and json.loads(line)["epoch"] <= after]
+        text = self._file.read_bytes().decode(errors="surrogateescape") if self._file.is_file() else ""
+        whole = [line for line in text.splitlines(keepends=True) if line.endswith("\n") and _epoch_of(line) <= after]
         files.save_text(self._file, "".join(whole))
+        if sha256 and self.sha256 != sha256:
+            _log.warning(f"{self._file} was damaged or changed since epoch {after} was saved; it is kept as it is")
         self._board = SummaryWriter(str(run.tensorboard), purge_step=after + 1)
+
+    @property
+    def sha256(self) -> str:
+        """The hash of metrics.jsonl."""
+        return files.sha256(self._file)
 
     def write(
         self,
@@ -78,6 +91,14 @@ class Log:
 
     def close(self) -> None:
         self._board.close()
+
+
+def _epoch_of(line: str) -> int:
+    """Returns the epoch of a line of metrics.jsonl; 0 where the line is damaged."""
+    try:
+        return int(json.loads(line)["epoch"])
+    except (ValueError, KeyError, TypeError):
+        return 0
 
 
 def describe_classes(

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from jmer.base import files
 from jmer.base.types import UNLABELLED
+from jmer.corpora import csvfile
 from jmer.training import metrics
 
 _log = logging.getLogger(__name__)
@@ -120,11 +121,12 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _write_predictions(file: Path, labels: Sequence[str], rows: Sequence[ScoredRow], probs: np.ndarray) -> None:
-    """Writes one row an utterance; `probs` is `[N, C]`, in the order of the rows."""
+    """Writes one row an utterance; `probs` is `[N, C]`, in the order of the rows. No text becomes a formula."""
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["dialogue", "utterance", "speaker", "text", "label", "prediction", *labels])
+        head = ["dialogue", "utterance", "speaker", "text", "label", "prediction", *labels]
+        writer.writerow(map(csvfile.harmless, head))
         for row, p in zip(rows, probs, strict=True):
             true = "" if row.label == UNLABELLED else labels[row.label]
             begin = [row.dialogue, row.utterance, row.speaker, row.text, true, labels[p.argmax()]]
-            writer.writerow([*begin, *(f"{x:.6f}" for x in p)])
+            writer.writerow([*map(csvfile.harmless, begin), *(f"{x:.6f}" for x in p)])

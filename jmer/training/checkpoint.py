@@ -6,7 +6,6 @@ file with a flipped bit without an error. Therefore a file beside the folder lis
 file is written last, so an epoch without it was interrupted while it was saved.
 """
 
-import json
 import logging
 import shutil
 import time
@@ -26,36 +25,52 @@ Tree = Any  # a pytree of arrays
 
 _KEEP = 2  # the latest epoch, and the one before it in case the latest is damaged
 _HASHES = ".sha256.json"
+_LOOKS = 3  # at a folder into which training may write meanwhile
 PAUSE = 9  # the least time between two saves, in multiples of the time that the last one took
 
 
 def latest_epoch(folder: Path) -> int:
-    """Returns the latest epoch that is whole in a folder of checkpoints; 0 where there is none, or no folder."""
-    named = (file.name.removesuffix(_HASHES) for file in folder.glob(f"*{_HASHES}"))
-    return max((int(name) for name in named if (folder / name).is_dir()), default=0)
+    """Returns the latest epoch that is whole in a folder of checkpoints; 0 where there is none, or no folder.
+
+    A later epoch that is damaged is left out with a warning, which names the damage.
+    """
+    for _ in range(_LOOKS):
+        found = _epochs(folder)
+        for epoch in found:
+            if not (fault := _fault(folder / str(epoch))):
+                return epoch
+            if epoch in _epochs(folder):  # training removes old epochs while others read
+                _log.warning("checkpoint %s is left out: %s", folder / str(epoch), fault)
+        if _epochs(folder) == found:
+            return 0
+    return 0
 
 
-def remove_cut_off(folder: Path) -> None:
-    """Removes the epochs that were interrupted while they were saved, and says so.
+def remove_damaged(folder: Path, *, after: int) -> None:
+    """Removes the epochs after the latest one that is whole, and says so.
 
     The main process calls this before any process opens the folder with `Checkpoints`.
+
+    Raises:
+      UserError: epochs were saved, and none of them is whole.
     """
-    for found in folder.iterdir() if folder.is_dir() else ():
-        if found.is_dir() and not _hash_file(found).is_file():
-            _log.info(f"checkpoint {found.name} was cut off while being written: removed")
-            shutil.rmtree(found)
+    if not after and any(folder.glob(f"*{_HASHES}")):
+        raise UserError(
+            f"{folder}: no checkpoint is whole any more; restore one from a copy, or remove the folder to train anew"
+        )
+    for epoch in _epochs(folder):
+        if epoch > after:
+            _log.info(f"checkpoint {folder / str(epoch)} is removed; training goes on from epoch {after}")
+            shutil.rmtree(folder / str(epoch), ignore_errors=True)
+            _hash_file(folder / str(epoch)).unlink(missing_ok=True)
 
 
 def restore_best(folder: Path, epoch: int, *, best: Tree) -> tuple[Tree, dict[str, Any]]:
-    """Returns (best, progress) of an epoch in a folder of checkpoints, into which nothing is written.
+    """Returns (best, progress) of an epoch that `latest_epoch` found, in a folder into which nothing is written.
 
     Args:
       best: a tree of arrays, or of their shapes, that matches the tree which was saved.
-
-    Raises:
-      UserError: a file is missing or damaged.
     """
-    _verify(folder / str(epoch))
     args = ocp.args.Composite(best=ocp.args.StandardRestore(best), progress=ocp.args.JsonRestore())
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
         restored = reader.restore((folder / str(epoch)).absolute(), args=args)
@@ -96,7 +111,7 @@ class Checkpoints:
         )
         if is_main():
             folder = self.folder / str(epoch)
-            files.save_json(_hash_file(folder), _hashes(folder))
+            files.save_sealed(_hash_file(folder), {"files": _hashes(folder)})
             for old in self.folder.glob(f"*{_HASHES}"):
                 if not (self.folder / old.name.removesuffix(_HASHES)).is_dir():
                     old.unlink()
@@ -104,15 +119,11 @@ class Checkpoints:
         self._seconds = self._ended - start
 
     def restore(self, epoch: int, *, state: Tree, best: Tree) -> tuple[Tree, Tree, dict[str, Any]]:
-        """Returns (state, best, progress) of an epoch.
+        """Returns (state, best, progress) of an epoch that `latest_epoch` found.
 
         Args:
           state, best: trees of arrays, or of their shapes, that match the trees which were saved.
-
-        Raises:
-          UserError: a file is missing or damaged.
         """
-        _verify(self.folder / str(epoch))
         restored = self._manager.restore(
             epoch,
             args=ocp.args.Composite(
@@ -133,17 +144,25 @@ def _hashes(folder: Path) -> dict[str, str]:
     return {str(f.relative_to(folder)): files.sha256(f) for f in sorted(folder.rglob("*")) if f.is_file()}
 
 
-def _verify(folder: Path) -> None:
-    """Checks every file of an epoch's folder against the recorded hashes.
+def _epochs(folder: Path) -> list[int]:
+    """Returns the epochs of which a folder holds anything, the latest first."""
+    names = {file.name.removesuffix(_HASHES) for file in folder.iterdir()} if folder.is_dir() else set()
+    return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
-    Raises:
-      UserError: a file is missing or damaged.
-    """
-    expected, found = json.loads(_hash_file(folder).read_text()), _hashes(folder)
+
+def _fault(folder: Path) -> str:
+    """Returns what is wrong with the folder of an epoch; empty where every file has its recorded hash."""
+    if not folder.is_dir():
+        return "its folder is missing"
+    file = _hash_file(folder)
+    if not file.is_file():
+        return f"it has no {file.name}, so it was cut off while it was written"
+    try:
+        recorded = files.load_sealed(file, cure="", required=False)
+        expected, found = recorded.get("files", recorded), _hashes(folder)  # earlier jmers wrote no seal
+    except (UserError, OSError):
+        return f"{file.name} is damaged"
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-    if wrong:
-        what = "is damaged" if wrong[0] in found else "is missing"
-        raise UserError(
-            f"checkpoint file {folder / wrong[0]} {what} (its SHA-256 is not the recorded one); "
-            f"remove {folder} to go on from the checkpoint before it"
-        )
+    if not wrong:
+        return ""
+    return f"{wrong[0]} is {'damaged (its SHA-256 is not the recorded one)' if wrong[0] in found else 'missing'}"

@@ -19,17 +19,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmer.base import cli
-from jmer.base.errors import UserError
+from jmer.base.errors import DivergedError, UserError
 from jmer.base.types import UNLABELLED, Corpus
 from jmer.dataset.build import load_source
 from jmer.dataset.folds import fold_of_corpus
 from jmer.runs.directory import RunDirectory
-from jmer.runs.log import Log
+from jmer.runs.log import LOG_SHA256, Log
 from jmer.runs.progress import Progress
 from jmer.runs.report import ScoredRow, write_scores
 from jmer.runs.scoring import Scored
 from jmer.training import metrics
-from jmer.training.checkpoint import Checkpoints, latest_epoch, remove_cut_off
+from jmer.training.checkpoint import Checkpoints, latest_epoch, remove_damaged
 from jmer.training.sampling import loss_weights
 from jmer.tuning import export, steps
 from jmer.tuning.classifier import ENCODER
@@ -88,12 +88,20 @@ def fit(options: TuneOptions, workdir: Path) -> None:
     A cross-validation does so for every fold, and scores the test splits of all folds together.
 
     Raises:
-      UserError: the source or the encoder cannot be used, `workdir` holds another run, or training diverged.
+      UserError: the source or the encoder cannot be used, `workdir` holds another run, or another process trains into
+        it.
+      DivergedError: the loss or the dev logits became infinite or NaN.
     """
     corpus = load_source(options)
-    if options.cv == "none":
-        _fit(options, corpus, workdir)
-        return
+    with RunDirectory(workdir).locked():
+        if options.cv == "none":
+            _fit(options, corpus, workdir)
+        else:
+            _fit_folds(options, corpus, workdir)
+
+
+def _fit_folds(options: TuneOptions, corpus: Corpus, workdir: Path) -> None:
+    """Fine-tunes every fold, and scores the test splits of all folds together."""
     dev = options.choose == "best"
     chosen = range(options.folds) if options.fold < 0 else (options.fold,)
     each = []
@@ -181,12 +189,14 @@ def _fit_seed(task: Task, seed: int, folder: Path) -> tuple[Flat, float]:
     best = jax.tree.map(jnp.copy, state.trained)
 
     folder.mkdir(parents=True, exist_ok=True)
-    remove_cut_off(run.checkpoints)
+    last = latest_epoch(run.checkpoints)
+    remove_damaged(run.checkpoints, after=last)
     checkpoints = Checkpoints(run.checkpoints)
-    if last := latest_epoch(run.checkpoints):
+    saved: dict[str, Any] = {}
+    if last:
         state, kept, saved = checkpoints.restore(last, state=state, best={"params": best})
         best, progress = kept["params"], Progress.from_json(saved)
-    log = Log(run, after=progress.epoch, epochs=options.epochs)
+    log = Log(run, after=progress.epoch, epochs=options.epochs, sha256=saved.get(LOG_SHA256, ""))
     size = sum(x.size for x in trained.values())
     _log.info(
         f"seed {seed}: {size:,} trained parameters, {sum(updates)} updates"
@@ -212,7 +222,7 @@ def _fit_seed(task: Task, seed: int, folder: Path) -> tuple[Flat, float]:
             labels = task.material.splits["dev"].label[:-1]
             dev = [metrics.classification_report(labels, logits.argmax(-1), logits.shape[-1])]
         if not finite:
-            raise UserError(
+            raise DivergedError(
                 f"{folder}: training diverged in epoch {epoch}: the loss or the dev logits are infinite or NaN; give a "
                 f"lower --config.lr (now {options.lr:g}) and another --workdir"
             )
@@ -229,7 +239,8 @@ def _fit_seed(task: Task, seed: int, folder: Path) -> tuple[Flat, float]:
             seconds=time.perf_counter() - start,
         )
         if checkpoints.due() or epoch == options.epochs:
-            checkpoints.save(epoch, state=state, best={"params": best}, progress=progress.to_json())
+            done = progress.to_json() | {LOG_SHA256: log.sha256}
+            checkpoints.save(epoch, state=state, best={"params": best}, progress=done)
         best_score = np.max(progress.best_score, axis=1) if by_dev else None
         log.show(epoch, loss=float(loss), dev=dev, best=best_score, seconds=time.perf_counter() - start)
     log.close()

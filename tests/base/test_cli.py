@@ -1,5 +1,6 @@
 """Config overrides, one-line errors and exit codes."""
 
+import errno
 import os
 import signal
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jmer.base import cli
-from jmer.base.errors import UserError
+from jmer.base.errors import StorageError, UserError
 from jmer.base.options import option
 
 CONFIG = """
@@ -184,6 +185,31 @@ def test_options_are_checked_when_arguments_are_parsed(tmp_path: Path):
     assert args.options == Parts(kind="odd")
     with pytest.raises(UserError, match=r"config.kind is even; expected one of plain, odd"):
         cli.parse(cli.Parser("doc"), [f"--config={file}", "--config.kind=even"], options=Parts)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "runs/x/config.json"),
+            "runs/x/config.json: No space left on",
+        ),
+        (ValueError("RESOURCE_EXHAUSTED: writing\nfile 9: No space left on device [os_error_code='28']"), "free space"),
+        (PermissionError(errno.EACCES, "Permission denied", "runs"), "runs: Permission denied; change its permissions"),
+        (OSError(errno.EROFS, "Read-only file system", "/x"), "name a folder on a disk that can be written to"),
+    ],
+)
+def test_a_disk_that_cannot_be_written_to_is_one_line(error: Exception, said: str, capsys: pytest.CaptureFixture[str]):
+    assert cli.run(raises(error), []) == StorageError.exit_code == 5
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), ValueError("wrong"), KeyError("x")])
+def test_other_errors_keep_their_traceback(error: Exception):
+    with pytest.raises(type(error)):
+        cli.run(raises(error), [])
 
 
 def raises(error: BaseException):

@@ -17,6 +17,19 @@ def command(argv, *, apart: bool):
     print("the answer")
 
 
+def test_a_handler_of_another_library_does_not_show_a_line_again(capsys):
+    other = logging.StreamHandler()
+    logging.getLogger().addHandler(other)
+    try:
+        assert cli.run(lambda argv: command(argv, apart=False), []) == cli.EXIT_OK
+        LOG.warning("after the command")
+    finally:
+        logging.getLogger().removeHandler(other)
+    screen = capsys.readouterr()
+    assert (screen.out + screen.err).count("a status line") == 1
+    assert screen.err.count("after the command") == 1
+
+
 @pytest.mark.parametrize("apart", [False, True])
 def test_status_lines_are_shown_unless_quiet(apart, capsys):
     assert cli.run(lambda argv: command(argv, apart=apart), []) == cli.EXIT_OK

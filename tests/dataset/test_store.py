@@ -9,11 +9,12 @@ import pytest
 import tensorflow_datasets as tfds
 import tiny
 
+from jmer.base import files
 from jmer.base.errors import UserError
 from jmer.dataset import manifest, store
 
 
-def files(folder):
+def contents(folder):
     return {f.name: f.read_bytes() for f in folder.iterdir()}
 
 
@@ -42,7 +43,7 @@ def test_what_was_written_is_read_and_tfds_reads_it_too(tmp_path):
 
 
 def test_bytes_are_the_same_each_time(tmp_path):
-    assert files(tiny.write_dataset(tmp_path / "a")) == files(tiny.write_dataset(tmp_path / "b"))
+    assert contents(tiny.write_dataset(tmp_path / "a")) == contents(tiny.write_dataset(tmp_path / "b"))
 
 
 def test_views_are_splits_and_train_stays_what_it_is(tmp_path):
@@ -83,7 +84,7 @@ def test_the_longest_sequences_are_in_the_manifest(tmp_path, monkeypatch: pytest
     # A dataset of an earlier jmer has no such entry: it is read once.
     entries = json.loads((out / store.MANIFEST).read_text())
     del entries["sequence_lengths"]
-    (out / store.MANIFEST).write_text(json.dumps(entries))
+    files.save_sealed(out / store.MANIFEST, entries)
     earlier = store.load(out)
     assert earlier.sequence_lengths == expected
     assert earlier.sequence_lengths is earlier.sequence_lengths
@@ -120,11 +121,11 @@ def test_a_flipped_bit_is_found(tmp_path):
 def test_another_schema_version_is_refused(tmp_path):
     out = tiny.write_dataset(tmp_path / "d")
     entries = json.loads((out / store.MANIFEST).read_text())
-    (out / store.MANIFEST).write_text(json.dumps(entries | {"schema_version": 99}))
-    with pytest.raises(UserError, match=r"schema_version is 99.*reads 3.*jmer\.extract"):
+    files.save_sealed(out / store.MANIFEST, entries | {"schema_version": 99})
+    with pytest.raises(UserError, match=r"schema_version is 99.*reads 3 and 4.*jmer\.extract"):
         store.load(out)
-    (out / store.MANIFEST).write_text("{}")
-    with pytest.raises(UserError, match="is not a dataset manifest of jmer"):
+    (out / store.MANIFEST).write_text("[]")
+    with pytest.raises(UserError, match=r"manifest.json is damaged"):
         store.load(out)
 
 
@@ -139,7 +140,7 @@ def test_what_is_not_a_dataset_is_never_replaced(tmp_path):
 
 def test_a_failed_write_leaves_the_old_dataset_and_no_litter(tmp_path):
     out = tiny.write_dataset(tmp_path / "d")
-    before = files(out)
+    before = contents(out)
 
     def broken():
         yield tiny.dialogues([3])[0]
@@ -147,7 +148,7 @@ def test_a_failed_write_leaves_the_old_dataset_and_no_litter(tmp_path):
 
     with pytest.raises(RuntimeError):
         tiny.write_dataset(out, splits={"train": broken()})
-    assert files(out) == before
+    assert contents(out) == before
     assert [p.name for p in tmp_path.iterdir()] == ["d"]
 
 
@@ -175,7 +176,7 @@ def test_another_process_may_be_quicker(tmp_path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(store.os, "replace", overtaken)
     tiny.write_dataset(out, splits=whole)
-    assert files(out) == files(tiny.write_dataset(tmp_path / "alone", splits=whole))
+    assert contents(out) == contents(tiny.write_dataset(tmp_path / "alone", splits=whole))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["alone", "d"]
 
 

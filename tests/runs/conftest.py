@@ -5,6 +5,7 @@ import json
 import pytest
 import tiny
 
+from jmer.base import files
 from jmer.training import checkpoint
 
 
@@ -41,9 +42,10 @@ def rich(tmp_path_factory):
 
 @pytest.fixture
 def edited():
-    """A function that changes fields of a JSON file."""
+    """A function that changes fields of a JSON file; one that holds its hash then holds the new one."""
 
     def edited(file, **changes):
-        file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+        content = json.loads(file.read_text())
+        (files.save_sealed if files.SEAL in content else files.save_json)(file, content | changes)
 
     return edited

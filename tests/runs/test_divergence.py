@@ -11,6 +11,7 @@ import tiny
 import jmer
 from jmer import train
 from jmer.base import cli
+from jmer.base.errors import DivergedError
 from jmer.base.types import FlatSplit
 from jmer.runs import directory
 from jmer.training import checkpoint, steps
@@ -34,7 +35,7 @@ def arguments(dataset, workdir, tmp_path, **options):
 def test_the_last_good_epoch_is_kept_and_a_lower_learning_rate_goes_on_from_it(tiny_dataset, tmp_path, capsys):
     workdir = tmp_path / "run"
     for _ in range(2):  # the same command again ends in the same way
-        assert cli.run(train.main, arguments(tiny_dataset, workdir, tmp_path, **OVERFLOW)) == cli.EXIT_USER_ERROR
+        assert cli.run(train.main, arguments(tiny_dataset, workdir, tmp_path, **OVERFLOW)) == DivergedError.exit_code
         said = capsys.readouterr().err.strip().splitlines()
         assert len(said) == 1
         assert (
@@ -98,7 +99,7 @@ def test_the_seed_that_diverges_is_named(tiny_dataset, tmp_path, monkeypatch, di
     options = OVERFLOW | {"lr": 0.01, "seeds": 2}
     with pytest.raises(jmer.UserError, match=r"in epoch 2: .* of seed 1 are infinite or NaN; epoch 1 is kept"):
         tiny.train(tiny_dataset, tmp_path / "run", **options)
-    (record,) = json.loads((tmp_path / "run/diverged.json").read_text())
+    (record,) = json.loads((tmp_path / "run/diverged.json").read_text())["epochs"]
     assert record == {"epoch": 2, "seeds": [1], "lr": 0.01, "warmup": 0.25, "clip_norm": 1.0}
 
 
