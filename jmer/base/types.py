@@ -63,6 +63,8 @@ class Utterance:
     missing_clip: name of a clip that should be there and is not; `clip` is None then.
     max_seconds: a clip that lasts longer was cut wrong and is not just this utterance; None where any length will do.
     features: ready features by modality, each `[D]` float32; they are used instead of extracting that modality.
+    sequences: the frames that ready features summarise, by modality, each `[T, D']` float16; only of modalities in
+      `features`, and only where sequences are kept.
     notes: what the source found wrong with the row, one short phrase each.
     """
 
@@ -77,6 +79,7 @@ class Utterance:
     missing_clip: str = ""
     max_seconds: float | None = None
     features: Mapping[str, np.ndarray] = field(default_factory=dict)
+    sequences: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 

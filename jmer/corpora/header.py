@@ -16,6 +16,7 @@ INPUTS = ("text", "clip")
 TIMES = ("start", "end")
 OPTIONAL = ("sentiment", *TIMES)
 COLUMNS = REQUIRED + INPUTS + OPTIONAL
+KEYS = ("utterance", "dialogue", "split")  # the columns that say which utterance a row is of
 DELIMITERS = ",;\t"
 NONE = "none"  # the name that a user gives for a column that jmer shall not read
 
@@ -80,6 +81,35 @@ def find(
             f"--config.columns.{next(iter(taken))}=NAME names another"
         )
     return wanted, notes
+
+
+def find_keys(header: Sequence[str], *, path: Path) -> tuple[dict[str, str], list[str]]:
+    """Finds the columns `KEYS` of a table that holds features and nothing else. Only `utterance` must be there.
+
+    Returns: jmer's name -> the file's name of each of the three columns that the table has; and notes on columns that
+      were taken for others.
+
+    Raises:
+      UserError: there is no column `utterance`, one of the three occurs twice, or several columns may be one of them.
+    """
+    found = _candidates(header, {name: name for name in KEYS if name in header}, ())
+    for name in KEYS:
+        if len(found[name]) > 1:
+            raise UserError(
+                f"{path}: each of the columns {' and '.join(found[name])} may be the {name}; rename the right one to "
+                f"{name}"
+            )
+    names = {name: found[name][0] for name in KEYS if found[name]}
+    csvfile.require(
+        header,
+        ({"utterance": "utterance"} | names).values(),
+        path=path,
+        cure="it says which utterance a row is of, beside a column dialogue or by the ids of the manifest",
+    )
+    taken = {name: column for name, column in names.items() if name != column}
+    were = "columns {} were" if len(taken) > 1 else "column {} was"
+    note = f"{path.name}: the {were.format(', '.join(taken.values()))} taken for {', '.join(taken)}"
+    return names, [note] if taken else []
 
 
 def fit(header: Sequence[str], given: Mapping[str, str]) -> int:

@@ -36,7 +36,8 @@ FILLED = ("dialogue", "utterance", "speaker", "split")  # the columns whose cell
 
 # `eval` and `evaluation` are left out, since some corpora mean dev by them and others test.
 _DEV_NAMES = ("val", "valid", "validation", "development")
-_SPLIT_OF = {name: name for name in SPLITS} | {"training": "train"} | dict.fromkeys(_DEV_NAMES, "dev")
+# The names that a table may have for a split, in lower case -> jmer's names.
+SPLIT_OF = {name: name for name in SPLITS} | {"training": "train"} | dict.fromkeys(_DEV_NAMES, "dev")
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?)")
 
 
@@ -149,7 +150,7 @@ def _checked(
         cells = dict.fromkeys(COLUMNS, "") | cells
         cells["label"] = cells["label"].strip()  # also of blanks that are not ASCII
         wrong = _complaints(cells, names, known, any_split=for_prediction)
-        split = cells["split"] if for_prediction else _SPLIT_OF.get(cells["split"].lower(), "")
+        split = cells["split"] if for_prediction else SPLIT_OF.get(cells["split"].lower(), "")
         place = split, cells["dialogue"], cells["utterance"]
         named = all(place[1:]) and (split or for_prediction)  # a row that lacks one of the names repeats no other row
         if named and (first := places.setdefault(place, row.where)) != row.where:
@@ -177,7 +178,7 @@ def _complaints(
         for name in FILLED
         if name in names and not cells[name] and not (any_split and name == "split")
     ]
-    if not any_split and cells["split"] and cells["split"].lower() not in _SPLIT_OF:
+    if not any_split and cells["split"] and cells["split"].lower() not in SPLIT_OF:
         expected = f"{', '.join(SPLITS)} (or {', '.join(_DEV_NAMES)} for dev)"
         wrong.append(f"{names['split']} is '{cells['split']}'; expected one of {expected}")
     label = cells["label"]
@@ -287,7 +288,7 @@ def _notes_on_splits(rows: Iterable[csvfile.Row], column: str) -> list[str]:
     counts = Counter(cell for row in rows if (cell := row.cells[column]) not in SPLITS)
     if not counts:
         return []
-    taken = [f"{count} rows of '{cell}' for {_SPLIT_OF[cell.lower()]}" for cell, count in counts.items()]
+    taken = [f"{count} rows of '{cell}' for {SPLIT_OF[cell.lower()]}" for cell, count in counts.items()]
     return [f"the column {column} has other names for splits; jmer takes {', '.join(taken)}"]
 
 

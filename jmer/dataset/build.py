@@ -82,7 +82,7 @@ def extract_dataset(wanted: ExtractOptions) -> Path:
     start = time.monotonic()
     corpus = load_source(wanted)
     extractors = make_extractors(wanted)
-    corpus = with_ready(corpus, extractors)
+    corpus, extractors = with_ready(corpus, extractors)
     views = make_views(wanted, corpus, extractors)
     out = Path(wanted.out or default_out(wanted, corpus))
     manifest.check_replaceable(out)

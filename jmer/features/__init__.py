@@ -6,8 +6,8 @@ accelerator: it turns a batch of payloads into feature vectors. An extractor wit
 one of the two and passes results on in the other. Texts are short, so that both of their halves run in the main
 process. An augmented view is an extractor that perturbs its input and hands it to another extractor.
 
-The folder may import `base`, `media`, `encoders` and the CSV reader of `corpora`. A new extractor is one module in
-`text`, `audio` or `video`, with its options as fields, and its class in the tuple of `registry`; config, checks and
-help follow. `ready` reads features that another program made. Whoever changes the features that an extractor gives
-raises its `version`. The engine and the cache know no extractor by name.
+The folder may import `base`, `media`, `encoders` and the readers of tables of `corpora`. A new extractor is one module
+in `text`, `audio` or `video`, with its options as fields, and its class in the tuple of `registry`; config, checks and
+help follow. `ready` and `readyfile` read features that another program made. Whoever changes the features that an
+extractor gives raises its `version`. The engine and the cache know no extractor by name.
 """

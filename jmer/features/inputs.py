@@ -39,7 +39,7 @@ def without_work(
                     f"{where} {utterance.id}: ready {modality} features have shape {list(ready.shape)}; "
                     f"expected [{dim}], all finite"
                 )
-            results[modality] = Extracted(vector=ready)
+            results[modality] = Extracted(vector=ready, sequence=utterance.sequences.get(modality))
         elif modality not in extractors:
             results[modality] = Extracted(vector=None, reason="no ready features")
         elif modality == "text" and not utterance.text.strip():

@@ -26,8 +26,8 @@ from jmer.features.video.lite import LiteVideo
 EXTRACTORS: tuple[type[Extractor], ...] = (
     LiteText,
     Vader,
+    ReadyText,  # before Glove, to which it leaves those .npz that hold word vectors
     Glove,
-    ReadyText,
     TunedText,
     HFText,
     LiteAudio,
