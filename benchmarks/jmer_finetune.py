@@ -12,9 +12,13 @@ from typing import Any
 import numpy as np
 from step_worker import seconds, serve
 
+from jmer.base import jaxsetup
+
 
 def main(path: str, settings: dict[str, Any]) -> None:
     os.sched_setaffinity(0, range(settings["threads"]))
+
+    jaxsetup.keep_freed_memory()  # as jmer.finetune does
 
     import jax
     import jax.numpy as jnp

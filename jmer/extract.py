@@ -15,7 +15,7 @@ arguments or input; 3 rows failed and --strict was given; 75 interrupted.
 import sys
 from collections.abc import Sequence
 
-from jmer.base import cli
+from jmer.base import cli, jaxsetup
 from jmer.dataset.options import ExtractOptions, default_config
 
 __all__ = ["default_config"]  # config files begin with it
@@ -25,6 +25,7 @@ def main(argv: Sequence[str]) -> int:
     parser = cli.Parser(__doc__, prog="jmer extract")
     parser.add_argument("--strict", action="store_true", help="exit with status 3 if any row failed")
     args = cli.parse(parser, argv, options=ExtractOptions)
+    jaxsetup.keep_freed_memory()
 
     from jmer.dataset import manifest  # what does the work is loaded once the arguments are known to be right
     from jmer.dataset.build import extract_dataset

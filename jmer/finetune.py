@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jmer.base import cli
+from jmer.base import cli, jaxsetup
 from jmer.tuning.options import TuneOptions, default_config
 
 __all__ = ["default_config"]  # config files begin with it
@@ -27,6 +27,7 @@ def main(argv: Sequence[str]) -> int:
     from jmer.runs.environment import keep_compiled
     from jmer.tuning.fit import fit
 
+    jaxsetup.keep_freed_memory()
     keep_compiled()
     fit(args.options, args.workdir or Path("runs") / args.config_name)
     return cli.EXIT_OK

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from jmer.base import cli
+from jmer.base import cli, jaxsetup
 from jmer.base.errors import UserError
 from jmer.training.options import TrainOptions
 
@@ -54,6 +54,7 @@ def main(argv: Sequence[str]) -> int:
         join_processes(args.coordinator, count=args.processes, number=args.process)
     else:
         share_cores(options.seeds)
+    jaxsetup.keep_freed_memory()
     keep_compiled()
     options = replace(options, dataset=options.dataset or str(sample_dataset()))
     dataset = store.load(Path(options.dataset))

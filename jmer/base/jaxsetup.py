@@ -3,12 +3,17 @@
 The package `jaxlib` is only asked for its version. Its compiled part is not loaded.
 """
 
+import ctypes
 import os
+import platform
 import sys
 import warnings
 from pathlib import Path
 
 from jaxlib.version import __version__ as _INSTALLED
+
+# Settings of mallopt(3), by the names that its manual has, as number and value.
+_MALLOC = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_ARENA_MAX": (-8, 1)}
 
 _FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 _FIRST_WRONG, _FIRST_RIGHT = (0, 10, 2), (0, 12)  # versions of jaxlib
@@ -51,6 +56,19 @@ def take_memory_as_needed() -> None:
     A value that the user has given to the variable stays. JAX reads the variable when it starts its first backend.
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
+def keep_freed_memory() -> None:
+    """Lets this process keep freed memory for its next arrays, and not give it back to the system; glibc alone.
+
+    XLA's CPU backend allocates every large array anew. By default glibc gives such memory back at once, so that each
+    array costs a page fault for every 4 KiB. Commands call this before JAX computes; a library should not.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    for parameter, value in _MALLOC.values():
+        libc.mallopt(parameter, value)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

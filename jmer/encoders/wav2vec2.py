@@ -127,7 +127,7 @@ class Wav2Vec2(nn.Module, kw_only=True):
             names=_NAMES,
             shape=shape,
             running=self.running,
-            sees=Sees(segment=mask.astype(jnp.int32)),
+            sees=Sees(valid=mask),
             bias=bias,
         )
         if c.do_stable_layer_norm and max(layers) == c.num_hidden_layers:

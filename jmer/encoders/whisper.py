@@ -74,7 +74,7 @@ class Whisper(nn.Module, kw_only=True):
         shape = LayerShape(
             heads=c.encoder_attention_heads, inner=c.encoder_ffn_dim, epsilon=1e-5, norm_first=True, key_bias=False
         )
-        sees = Sees(segment=mask.astype(jnp.int32))
+        sees = Sees(valid=mask)
         states = run_layers(x, layers, name="layers.{}", names=_NAMES, shape=shape, running=self.running, sees=sees)
         norm = LayerNorm(epsilon=1e-5, name="layer_norm")
         if max(layers) == c.encoder_layers:

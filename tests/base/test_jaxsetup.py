@@ -1,6 +1,7 @@
 """JAX computes what it should on a CPU: the published reproductions, and the flag that mends them."""
 
 import os
+import platform
 import subprocess
 import sys
 import warnings
@@ -99,3 +100,27 @@ def test_a_file_of_flags_is_read_and_not_changed(monkeypatch: pytest.MonkeyPatch
         warnings.simplefilter("error")
         mend_cpu_fusion("0.10.2")
     assert os.environ["XLA_FLAGS"] == str(file)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is one of glibc")
+def test_freed_memory_is_kept(root):
+    """Counts the page faults of arrays of 32 MiB that are made and freed."""
+    code = """
+import resource, sys
+import numpy as np
+from jmer.base import jaxsetup
+if sys.argv[1] == "kept":
+    jaxsetup.keep_freed_memory()
+for _ in range(20):
+    np.ones(2**22)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+    kept, given_back = (
+        int(
+            subprocess.run(
+                [sys.executable, "-c", code, how], cwd=root, capture_output=True, text=True, check=True
+            ).stdout
+        )
+        for how in ("kept", "given back")
+    )
+    assert kept < given_back / 2
