@@ -6,10 +6,12 @@
 
 The data set gets a folder of its own in the root (data/MELD.Raw). The folder appears once all of it is unpacked, and
 the archive stays beside it. If the command is interrupted, the same command goes on where it stopped. If the data set
-is complete, the command only reports on it. Exit codes: 0 done; 2 bad arguments or input, no network, or a full disk;
-75 interrupted.
+is complete, the command only reports on it. An archive that holds something that could do harm, or far more than the
+data set does, is refused. Exit codes: 0 done; 2 bad arguments or input, or no network; 5 a full disk or a folder that
+may not be written to; 75 interrupted.
 """
 
+import logging
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +23,8 @@ from jmer.base import cli
 from jmer.base.errors import UserError, did_you_mean
 from jmer.corpora import csvfile, meld
 from jmer.corpora.fetch import archive, remote
+
+_log = logging.getLogger(__name__)
 
 _NAMES_SHOWN = 20
 
@@ -35,6 +39,8 @@ class Source:
     lacking: folder -> names of the files and folders that a complete data set has and this folder lacks.
     inventory: folder -> a comparison of clips and rows for each split.
     extract: the arguments of `jmer.extract` for the data set, without its folder.
+    sha256: the SHA-256 of its archive, which every archive must have for which --sha256 gives no other one; None if no
+      SHA-256 is known, as for MELD.
     """
 
     urls: tuple[str, ...]
@@ -43,6 +49,7 @@ class Source:
     lacking: Callable[[Path], tuple[str, ...]]
     inventory: Callable[[Path], tuple[meld.Inventory, ...]]
     extract: str
+    sha256: str | None = None
 
 
 SOURCES = {
@@ -72,7 +79,12 @@ def main(argv: Sequence[str]) -> None:
     )
     parser.add_argument("--archive", default="", metavar="FILE", help="archive on the disk to unpack")
     parser.add_argument("--url", default="", help="address to download the archive from, instead of the published one")
-    parser.add_argument("--sha256", default="", metavar="HEX", help="SHA-256 that the archive must have")
+    parser.add_argument(
+        "--sha256",
+        default="",
+        metavar="HEX",
+        help="SHA-256 that the archive must have, instead of the one that jmer knows, if it knows one",
+    )
     parser.add_argument("--keep", action="store_true", help="keep the archives that lie within the archive")
     args = cli.parse(parser, argv)
     if args.dataset not in SOURCES:
@@ -91,7 +103,7 @@ def main(argv: Sequence[str]) -> None:
         file = Path(args.archive) if args.archive else None
         fetch(args.dataset, args.root, archive_file=file, url=args.url, sha256=args.sha256, keep=args.keep)
     else:
-        print(f"{tree} is complete; there is nothing to download or unpack")
+        _log.info(f"{tree} is complete; there is nothing to download or unpack")
     _report(source, tree)
 
 
@@ -105,13 +117,15 @@ def fetch(
       root: the folder that gets the data set's folder.
       archive_file: an archive on the disk, which is used instead of a download.
       url: another address to download from.
-      sha256: the SHA-256 that the archive must have; empty for any.
+      sha256: the SHA-256 that the archive must have; empty for that of the source, if one is known.
       keep: keep the archives within the archive.
 
     Raises:
-      UserError: the download fails, the archive is damaged or holds something else, or the disk is full.
+      UserError: the download fails, or the archive is damaged, refused or holds something else.
+      StorageError: the disk is full, or may not be written to.
     """
     source = SOURCES[name]
+    sha256 = sha256 or source.sha256 or ""
     tree, stage = root / source.folder, root / f"{source.folder}.partial"
     if tree.is_dir():  # a user who unpacked MELD by hand may have left archives in it, which jmer must not delete
         try:
@@ -127,8 +141,14 @@ def fetch(
     try:
         archive.unpack(file, stage, keep=keep)
     except archive.Damaged as error:
-        cure = "give a whole one" if archive_file else "run the same command again to fetch it anew"
-        raise UserError(f"{error}; delete {file} and {cure}") from error
+        if archive_file:
+            raise UserError(f"{error}; delete {file} and give a whole one") from error
+        aside = remote.set_aside(file)
+        what = f"the archive is now {aside}, which may be deleted;" if aside else f"delete {file} and"
+        raise UserError(f"{error}; {what} run the same command again to fetch it anew") from error
+    except archive.Refused as error:
+        aside = None if archive_file else remote.set_aside(file)
+        raise UserError(f"{error}" + (f"; the archive is now {aside}" if aside else "")) from error
     # The data set may lie in a subfolder of the archive.
     folders = [stage, *(path for path in sorted(stage.rglob("*")) if path.is_dir())]
     found = min(folders, key=lambda folder: len(source.lacking(folder)))
@@ -139,7 +159,7 @@ def fetch(
         )
     archive.install(found, tree)
     if rest := [str(path.relative_to(stage)) for path in sorted(stage.rglob("*")) if path.is_file()]:
-        print(f"left out, since not part of {name}: {csvfile.listing(rest)}")
+        _log.info(f"left out, since not part of {name}: {csvfile.listing(rest)}")
     archive.finish(stage)
     return tree
 
@@ -150,13 +170,13 @@ def _download(name: str, root: Path, url: str, sha256: str) -> Path:
     last = PurePosixPath(unquote(urlsplit(url).path)).name
     target = root / (last if last.endswith(archive.SUFFIXES) else f"{source.folder}.tar.gz")
     if target.exists():
-        print(f"{target} is there already and is used")
+        _log.info(f"{target} is there already and is used")
         if sha256:
             remote.check_sha256(target, sha256)
         return target
-    print(f"fetching {url} ({source.size}) to {target}")
+    _log.info(f"fetching {url} ({source.size}) to {target}")
     try:
-        digest = remote.download(url, target, sha256=sha256)
+        digest = remote.download(url, target, sha256=sha256, check=archive.check)
     except remote.Unreachable as error:
         again = "run the same command again to go on, or " if target.with_name(f"{target.name}.part").exists() else ""
         command = f"python -m jmer.download {name} --root={shlex.quote(str(root))}"
@@ -165,7 +185,7 @@ def _download(name: str, root: Path, url: str, sha256: str) -> Path:
             f"{error}; {again}fetch {url} ({source.size}) by other means, put it at {target} and run: {command} "
             f"--archive={shlex.quote(str(target))}" + (f" (another address: {others})" if others else "")
         ) from error
-    print(f"{target}: SHA-256 {digest}" + ("" if sha256 else " (not checked, as no --sha256 was given)"))
+    _log.info(f"{target}: SHA-256 {digest}" + ("" if sha256 else " (not checked, as no --sha256 was given)"))
     return target
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import file_server
@@ -82,6 +83,10 @@ def test_from_a_server(tmp_path: Path, server, run, monkeypatch: pytest.MonkeyPa
     assert "4 files that macOS" not in out
     assert out.count("1 files that macOS had added were left out") == 2
     assert sorted(os.listdir(tmp_path / "data")) == ["MELD.Raw", "MELD.Raw.tar.gz", "MELD.Raw.tar.gz.json"]
+
+    code, out, _ = run("--quiet")
+    assert (code, "is complete" in out) == (0, False)
+    check_report(out, tree)
 
     # Again: nothing is done, not even with the network and the archive gone.
     (tmp_path / "data/MELD.Raw.tar.gz").unlink()
@@ -174,7 +179,7 @@ def test_interrupted_at_any_stage(tmp_path: Path, server, run, monkeypatch: pyte
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    stages = [(remote.time, "sleep"), (archive, "unpack"), (archive, "unpack_inner"), (archive, "install")]
+    stages = [(remote.time, "sleep"), (archive, "unpack"), (archive, "_unpack_within"), (archive, "install")]
     server.cuts = [1000]
     for owner, name in stages:
         with monkeypatch.context() as patch:
@@ -259,6 +264,45 @@ def test_sha256(tmp_path: Path, server, packed: Path, run):
     assert (tmp_path / "data/x.tgz").exists()
 
 
+def test_sha256_that_jmer_knows(tmp_path: Path, server, packed: Path, run, monkeypatch: pytest.MonkeyPatch):
+    assert download.SOURCES["meld"].sha256 is None
+    digest = remote.check_sha256(packed, "")
+    url = f"--url={server.url}/x.tgz"
+    monkeypatch.setitem(download.SOURCES, "meld", replace(download.SOURCES["meld"], sha256="0" * 64))
+    for where in (f"--archive={packed}", url):
+        code, _, err = run(where)
+        assert code == 2
+        assert f"its SHA-256 is {digest}, expected {'0' * 64}" in error_of(err)
+        assert not (tmp_path / "data/MELD.Raw").exists()
+    code, out, _ = run(url, f"--sha256={digest}")
+    assert (code, "not checked" in out) == (0, False)
+
+    shutil.rmtree(tmp_path / "data")
+    monkeypatch.setitem(download.SOURCES, "meld", replace(download.SOURCES["meld"], sha256=digest))
+    code, out, _ = run(url)
+    assert (code, "not checked" in out) == (0, False)
+
+
+def test_refused_archive_is_not_used_again(tmp_path: Path, server, run):
+    whole, url = server.data, f"--url={server.url}/MELD.Raw.tar.gz"
+    server.data = meld_archive.tar_bytes({"MELD.Raw/../../evil": b""})
+    code, _, err = run(url)
+    assert code == 2
+    aside = tmp_path / "data/MELD.Raw.tar.gz.rejected"
+    assert "holds 'MELD.Raw/../../evil', which is outside of its folder" in error_of(err)
+    assert error_of(err).endswith(f"the archive is now {aside}")
+    assert os.listdir(tmp_path / "data") == [aside.name]
+    server.data = whole
+    assert run(url)[0] == 0
+
+    mine = tmp_path / "data/mine.tar.gz"  # a file that jmer did not fetch stays where it is
+    mine.write_bytes(meld_archive.tar_bytes({"../evil": b""}))
+    shutil.rmtree(tmp_path / "data/MELD.Raw")
+    for where in (f"--archive={mine}", f"--url={server.url}/mine.tar.gz"):
+        assert run(where)[0] == 2
+        assert mine.exists()
+
+
 def test_damaged_archives_and_those_of_something_else(tmp_path: Path, server, packed: Path, run):
     whole = packed.read_bytes()
     packed.write_bytes(whole[:-500])
@@ -271,9 +315,8 @@ def test_damaged_archives_and_those_of_something_else(tmp_path: Path, server, pa
     code, _, err = run(url)
     assert code == 2
     fetched = tmp_path / "data/MELD.Raw.tar.gz"
-    assert f"{fetched}: is cut off, damaged or no tar or zip archive" in error_of(err)
-    assert f"delete {fetched} and run the same command again" in error_of(err)
-    fetched.unlink()
+    assert f"sent something else: {fetched}.part: is cut off, damaged or no tar or zip archive" in error_of(err)
+    assert sorted(os.listdir(tmp_path / "data")) == []
     server.data, server.etag = whole, '"2"'
     assert run(url)[0] == 0
     assert read_tree(tmp_path / "data/MELD.Raw") == TREE
@@ -353,6 +396,6 @@ def test_no_room_to_unpack(tmp_path: Path, packed: Path, run, monkeypatch: pytes
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 1000))  # pyright: ignore
         code, _, err = run(f"--archive={packed}")
-    assert code == 2
+    assert code == 5
     assert "has 1.00kB free; make room or give another --root" in error_of(err)
     assert run(f"--archive={packed}")[0] == 0

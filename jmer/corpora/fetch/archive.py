@@ -1,40 +1,73 @@
 """Unpacks archives, and the archives within them. A call that was cut off goes on when it is repeated.
 
-Archives are not trusted. Names that lead out of the folder, links and devices are refused. Before a file is written,
-its size is compared with the free space. Damage anywhere raises an error, so that no file is missing unnoticed.
+Archives are not trusted. `guard` refuses names that lead out of the folder and archives without measure, and links and
+devices are refused too. Before a file is written, its size is compared with the free space. Damage anywhere raises an
+error, so that no file is missing unnoticed. What a call has written of an archive that is refused, the call removes.
 """
 
-import bz2
 import filecmp
-import gzip
-import lzma
+import logging
 import os
 import shutil
-import stat
-import tarfile
-import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, Any, TypeVar
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from tqdm import tqdm
 
 from jmer.base import files
 from jmer.base.errors import UserError
-from jmer.corpora.fetch import disk
+from jmer.corpora.fetch import disk, guard, members
+from jmer.corpora.fetch.guard import Refused
+
+_log = logging.getLogger(__name__)
 
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".tar.bz2", ".tar.xz", ".zip")
 
-_CHUNK = 1 << 20  # bytes
 _DEPTH = 3  # levels of archives within archives; an archive can contain itself
-_COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
-_WORK = ".partial"  # the suffix of folders that are still incomplete
-_ZIP = b"PK\x03\x04"
-_Item = TypeVar("_Item")
 
 
 class Damaged(UserError):
     """The archive is incomplete, or the file is no archive."""
+
+
+class _Clash(UserError):
+    """A file in the folder has the name of a file that is to be moved there, and differs from it."""
+
+    def __init__(self, message: str, path: Path):
+        super().__init__(message)
+        self.path = path
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """One call.
+
+    tree: the folder of the outermost archive.
+    outer: the outermost archive; None if the user unpacked it.
+    budget: what the archives of the call may unpack to.
+    """
+
+    tree: Path
+    outer: Path | None
+    budget: guard.Budget
+
+    def title(self, archive: Path) -> str:
+        """Returns how messages call an archive: by its place in the outermost one, as `tree` may be gone by then."""
+        within = self.outer and archive != self.outer
+        return f"{self.outer}/{archive.relative_to(self.tree)}" if within else str(archive)
+
+
+def check(archive: Path) -> None:
+    """Reads the first member of an archive.
+
+    Raises:
+      Damaged: the file does not begin as a tar or zip archive does.
+      Refused: see `unpack`.
+    """
+    with archive.open("rb") as raw:
+        next(_members(str(archive), raw), None)
 
 
 def unpack(archive: Path, tree: Path, *, keep: bool = False) -> None:
@@ -42,26 +75,41 @@ def unpack(archive: Path, tree: Path, *, keep: bool = False) -> None:
 
     `tree` + `.unpacked.json` records the archives that are done. If an earlier call was cut off, these are not unpacked
     again. If the earlier call was for another archive, `tree` is emptied first. Files that macOS adds to archives
-    (`._*`, `.DS_Store`) are left out.
+    (`._*`, `.DS_Store`) are left out. Of two files with one name the later replaces the earlier, as tar does it.
 
     Args:
       archive: a tar file, compressed or not, or a zip file.
       keep: leave the inner archives where they are, instead of deleting each once it is unpacked.
 
     Raises:
-      Damaged: the archive, or one within it, is cut off, damaged or no tar or zip archive.
-      UserError: there is no such file, the archive holds an entry that could do harm, or the disk is full.
+      Damaged: the archive, or one within it, is cut off, damaged or no tar or zip archive. What the call unpacked is
+        removed.
+      Refused: the archive, or one within it, holds a member that could do harm, or exceeds a cap of `guard`. What the
+        call unpacked is removed.
+      UserError: there is no such file.
+      StorageError: the disk is full, or may not be written to.
     """
     if not archive.is_file():
         raise UserError(f"{archive}: there is no such file; give the path of a tar or zip archive")
-    if not _marked(tree, archive):
+    job = _Job(tree=tree, outer=archive, budget=guard.Budget(packed=archive.stat().st_size))
+    begun = _marked(tree, archive)
+    if not begun:
+        check(archive)  # before anything is removed for it
         with disk.writing(tree):
             if tree.exists():
-                print(f"{tree} was left by another archive, or by a call that was cut off early; starting over")
+                _log.info(f"{tree} was left by another archive, or by a call that was cut off early; starting over")
                 shutil.rmtree(tree)
             _marks(tree).unlink(missing_ok=True)
-        _unpack_one(archive, tree, tree)
-    unpack_inner(tree, keep=keep)
+    try:
+        if not begun:
+            _unpack_one(archive, tree, job)
+        _unpack_within(job, keep=keep)
+    except UserError as error:
+        # What another call unpacked stays, as the user may have added to it; so does what this call can go on with.
+        bad = isinstance(error, Damaged | Refused) and not begun
+        if bad or not _marked(tree, archive):
+            finish(tree)
+        raise
 
 
 def unpack_inner(tree: Path, *, keep: bool) -> None:
@@ -72,19 +120,8 @@ def unpack_inner(tree: Path, *, keep: bool) -> None:
     Raises:
       UserError: as `unpack`, or a file would replace another one that differs.
     """
-    for _ in range(_DEPTH):
-        inner = [
-            path
-            for path in sorted(tree.rglob("*"))
-            if path.name.endswith(SUFFIXES)
-            and path.is_file()
-            and not any(name.endswith(_WORK) for name in path.relative_to(tree).parts)
-        ]
-        for archive in inner:
-            if not _marked(tree, archive):
-                _unpack_one(archive, archive.parent, tree)
-            if not keep:
-                archive.unlink()
+    packed = sum(archive.stat().st_size for archive in _archives_in(tree))
+    _unpack_within(_Job(tree=tree, outer=None, budget=guard.Budget(packed=packed)), keep=keep)
 
 
 def install(tree: Path, out: Path) -> None:
@@ -97,13 +134,14 @@ def install(tree: Path, out: Path) -> None:
         if not out.exists():
             tree.rename(out)
             return
-        for path in sorted(tree.rglob("*")):
+        for path in tree.rglob("*"):
             there = out / path.relative_to(tree)
             same = there.is_dir() if path.is_dir() else there.is_file() and filecmp.cmp(path, there, shallow=False)
             if os.path.lexists(there) and not same:
-                raise UserError(
+                raise _Clash(
                     f"{there} is there already and differs from the archive's; move {out} away and run the same "
-                    "command again, which will not fetch or unpack a second time"
+                    "command again, which will not fetch or unpack a second time",
+                    there,
                 )
         _merge(tree, out)
 
@@ -129,143 +167,106 @@ def _merge(tree: Path, out: Path) -> None:
     tree.rmdir()
 
 
-def _unpack_one(archive: Path, into: Path, tree: Path) -> None:
-    """Unpacks one archive to a work folder in `into`, moves its content to `into`, and adds to the record of `tree`."""
-    work = into / f".{archive.name}{_WORK}"
+def _archives_in(tree: Path) -> list[Path]:
+    found = (path for path in tree.rglob("*") if path.name.endswith(SUFFIXES) and path.is_file())
+    return sorted(path for path in found if not any(name.endswith(guard.WORK) for name in path.relative_to(tree).parts))
+
+
+def _unpack_within(job: _Job, *, keep: bool) -> None:
+    """Unpacks the archives in the folder of a job."""
+    for _ in range(_DEPTH):
+        for archive in _archives_in(job.tree):
+            if not _marked(job.tree, archive):
+                _unpack_one(archive, archive.parent, job)
+            if not keep:
+                archive.unlink()
+
+
+def _unpack_one(archive: Path, into: Path, job: _Job) -> None:
+    """Unpacks one archive to a work folder in `into`, moves its content to `into`, and records that it is done."""
+    work = into / f".{archive.name}{guard.WORK}"
     with disk.writing(into):
         if work.exists():
             shutil.rmtree(work)
         work.mkdir(parents=True)
-    # The content takes at least the space of the archive. How much more it takes shows file by file.
-    disk.need(archive.stat().st_size, work, f"unpacking {archive}")
-    skipped = 0
-    with archive.open("rb") as raw, disk.bar(archive.stat().st_size, f"unpacking {archive.name}") as bar:
-        for entry in _reading(archive, _entries(raw)):
-            parts = _parts(archive, entry)
-            if any(part.startswith("._") or part in (".DS_Store", "__MACOSX") for part in parts):
-                skipped += 1
-                continue
-            path = work.joinpath(*parts)
-            if not entry.folder:
-                disk.need(entry.size, work, f"unpacking {archive}, at {entry.name},")
-            with disk.writing(path):
-                if entry.folder:
-                    path.mkdir(parents=True, exist_ok=True)
-                    continue
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open(
-                    "wb"
-                ) as file:  # of two entries with one name the later replaces the earlier, as tar does it
-                    for chunk in _reading(archive, entry.chunks()):
-                        file.write(chunk)
-                        bar.update(raw.tell() - bar.n)
-        bar.update(bar.total - bar.n)
-    if skipped:
-        print(f"{archive.name}: {skipped} files that macOS had added were left out")
-    install(work, into)
-    with disk.writing(tree):
-        files.save_json(_marks(tree), disk.load(_marks(tree)) | {_mark(tree, archive): _identity(archive)})
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
-    """A file or folder in an archive.
-
-    size: of the unpacked file, in bytes.
-    folder: the entry is a folder.
-    refused: the kind of an entry that is neither file nor folder, such as `a link or device`; otherwise empty.
-    chunks: gives the content piece by piece. It must be read before the next entry is asked for.
-    """
-
-    name: str
-    size: int
-    folder: bool
-    refused: str
-    chunks: Callable[[], Iterator[bytes]]
-
-
-def _entries(raw: IO[bytes]) -> Iterator[_Entry]:
-    """Yields the entries of an archive, whose format is known by its first bytes."""
-    magic = raw.read(6)
-    raw.seek(0)
-    if magic.startswith(_ZIP):
-        return _zip_entries(raw)
-    opener = next((opener for start, opener in _COMPRESSED.items() if magic.startswith(start)), None)
-    return _tar_entries(opener(raw) if opener else raw)
-
-
-def _zip_entries(raw: IO[bytes]) -> Iterator[_Entry]:
-    with zipfile.ZipFile(raw) as archive:
-        # zipfile does not compare the number of entries that it finds with the number at the end of the archive.
-        raw.seek(-min(raw.seek(0, os.SEEK_END), 22 + 0xFFFF), os.SEEK_END)
-        _, _, end = raw.read().rpartition(b"PK\5\6")
-        if int.from_bytes(end[6:8], "little") not in (
-            len(archive.infolist()),
-            0xFFFF,
-        ):  # 0xFFFF stands for any larger number
-            raise zipfile.BadZipFile("the number of its files differs from the number it states")
-        for info in archive.infolist():
-            kind = stat.S_IFMT(info.external_attr >> 16)  # the Unix mode; 0 if the archive was made on another system
-            yield _Entry(
-                name=info.filename,
-                size=info.file_size,
-                folder=info.is_dir(),
-                refused="" if kind in (0, stat.S_IFREG, stat.S_IFDIR) else "a link or device",
-                chunks=partial(_chunks, partial(archive.open, info)),
-            )
-
-
-def _tar_entries(stream: Any) -> Iterator[_Entry]:
-    with tarfile.open(fileobj=stream, mode="r:") as archive:
-        for member in archive:
-            if member.size < 0:
-                raise tarfile.ReadError("negative size")
-            yield _Entry(
-                name=member.name,
-                size=member.size,
-                folder=member.isdir(),
-                refused="" if member.isreg() or member.isdir() else "a link or device",
-                chunks=partial(_chunks, partial(archive.extractfile, member)),
-            )
-        # tarfile stops without an error at any block that is no header. Only a block of zeros is the real end.
-        stream.seek(archive.offset)
-        if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise tarfile.ReadError(f"neither a file nor the end at {archive.offset}")
-        while stream.read(_CHUNK):  # gzip's checksum is at its end
-            pass
-
-
-def _chunks(opener: Callable[[], Any]) -> Iterator[bytes]:
-    """Yields the content of the file that `opener` opens."""
-    with opener() as stream:
-        while chunk := stream.read(_CHUNK):
-            yield chunk
-
-
-def _reading(archive: Path, items: Iterable[_Item]) -> Iterator[_Item]:
-    """Yields `items`, which are read from `archive`. An error of the reading is raised as Damaged."""
     try:
-        yield from items
-    except Exception as error:  # on damage tarfile and zipfile raise errors of almost any class, IndexError too
-        raise Damaged(f"{archive}: is cut off, damaged or no tar or zip archive ({error})") from error
-
-
-def _parts(archive: Path, entry: _Entry) -> tuple[str, ...]:
-    """Splits an entry's path into folders and name.
-
-    The check is stricter than tarfile's data filter, which early versions of Python 3.11 lack, and zip files always.
-
-    Raises:
-      UserError: the entry is a link or device, or its path leads out of the folder that is unpacked to.
-    """
-    parts = PurePosixPath(entry.name.replace("\\", "/")).parts
-    outside = ".." in parts or "\0" in entry.name or PureWindowsPath(entry.name).anchor
-    if why := entry.refused or ("outside of its folder" if outside else ""):
-        raise UserError(
-            f"{archive}: holds {entry.name!a}, which is {why}, so nothing of the archive is used; give an archive of "
-            "plain files and folders, or unpack it yourself if you trust it"
+        # The content takes at least the space of the archive. How much more it takes shows file by file.
+        disk.need(archive.stat().st_size, work, f"unpacking {archive}")
+        names = guard.Names(job.title(archive), PurePosixPath(into.relative_to(job.tree)), job.budget)
+        with archive.open("rb") as raw, disk.bar(archive.stat().st_size, f"unpacking {archive.name}") as bar:
+            skipped = _write(archive, raw, work, job, names, bar)
+        try:
+            install(work, into)
+        except _Clash as clash:
+            if job.outer is None:
+                raise
+            what = f"{guard.shown(clash.path.name)}, which differs from a file of that name in {job.outer}"
+            raise guard.refusal(job.title(archive), what) from clash
+    except UserError:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    if skipped:
+        _log.info(f"{archive.name}: {skipped} files that macOS had added were left out")
+    if names.repeated:
+        _log.info(
+            f"{archive.name}: {len(names.repeated)} files replace an earlier one of the same name, the first of them "
+            f"{guard.shown(names.repeated[0])}"
         )
-    return parts
+    with disk.writing(job.tree):
+        record = disk.load(_marks(job.tree)) | {_mark(job.tree, archive): _identity(archive)}
+        files.save_json(_marks(job.tree), record)
+
+
+def _write(archive: Path, raw: IO[bytes], work: Path, job: _Job, names: guard.Names, bar: tqdm) -> int:
+    """Writes the members of an archive to `work`. Returns how many files of macOS were left out."""
+    title, skipped = job.title(archive), 0
+    for member in _members(title, raw):
+        if member.refused:
+            raise guard.refusal(title, f"{guard.shown(member.name)}, which is {member.refused}")
+        job.budget.take(title, member.name, size=member.size)
+        place = names.path(member.name, folder=member.folder)
+        if place is None:
+            skipped += 1
+            continue
+        path = work / place
+        if not member.folder:
+            disk.need(member.size, work, f"unpacking {title}, at {guard.shown(member.name)},")
+        with disk.writing(path):
+            (path if member.folder else path.parent).mkdir(parents=True, exist_ok=True)
+            if member.folder:
+                continue
+            with path.open("wb") as file:
+                for chunk in _chunks(title, member):
+                    file.write(chunk)
+                    bar.update(raw.tell() - bar.n)
+    bar.update(bar.total - bar.n)
+    return skipped
+
+
+def _members(title: str, raw: IO[bytes]) -> Iterator[members.Member]:
+    """Yields the members of an archive. Raises what `_failure` makes of an error."""
+    place = "at its beginning"
+    try:
+        for member in members.members(raw):
+            place = f"after {guard.shown(member.name)}"
+            yield member
+    except Exception as error:  # on damage tarfile and zipfile raise errors of almost any class, IndexError too
+        raise _failure(title, place, error) from error
+
+
+def _chunks(title: str, member: members.Member) -> Iterator[bytes]:
+    """Yields the content of a member. Raises what `_failure` makes of an error."""
+    try:
+        yield from member.chunks()
+    except Exception as error:
+        raise _failure(title, f"in {guard.shown(member.name)}", error) from error
+
+
+def _failure(title: str, place: str, error: Exception) -> UserError:
+    """Returns the error to raise for one that came up while an archive was read."""
+    if isinstance(error, members.Oversized):
+        return guard.refusal(title, f"{error} {place}")
+    return Damaged(f"{title}: is cut off, damaged or no tar or zip archive ({place}: {error})")
 
 
 def _marks(tree: Path) -> Path:

@@ -2,8 +2,8 @@
 
 import contextlib
 import json
+import logging
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from typing import Any
 from tqdm import tqdm
 
 from jmer.base import cli
-from jmer.base.errors import UserError
+from jmer.base.errors import StorageError
+
+_log = logging.getLogger(__name__)
 
 _SPARE = 64 << 20  # bytes of the disk that are left free
 
@@ -22,11 +24,11 @@ def need(size: int, folder: Path, what: str) -> None:
     what: what needs the space, for the message.
 
     Raises:
-      UserError: the disk has less.
+      StorageError: the disk has less.
     """
     free = shutil.disk_usage(folder).free
     if size + _SPARE > free:
-        raise UserError(
+        raise StorageError(
             f"{what} needs {in_bytes(size + _SPARE)} on the disk of {folder}, which has {in_bytes(free)} free; "
             "make room or give another --root, then run the same command again"
         )
@@ -34,11 +36,11 @@ def need(size: int, folder: Path, what: str) -> None:
 
 @contextlib.contextmanager
 def writing(place: Path) -> Iterator[None]:
-    """Turns an OSError of the block, which writes `place`, into a UserError that tells the user what to do."""
+    """Turns an OSError of the block, which writes `place`, into a StorageError that tells the user what to do."""
     try:
         yield
     except OSError as error:
-        raise UserError(
+        raise StorageError(
             f"{error.filename or place}: cannot be written ({error.strerror}); make room, change the permissions, or "
             "give another --root, then run the same command again"
         ) from error
@@ -52,9 +54,12 @@ def size_of(path: Path) -> int:
 def load(file: Path) -> dict[str, Any]:
     """Returns the record that `jmer.base.files.save_json` wrote. It is empty if the file is missing or damaged."""
     try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        if not isinstance(record, dict):
+            raise ValueError("holds no fields")
+        return record
     except ValueError as error:
-        print(f"{file} is damaged ({error}), so the work that it records is done again", file=sys.stderr)
+        _log.warning(f"{file} is damaged ({error}), so the work that it records is done again")
         return {}
 
 

@@ -1,13 +1,15 @@
-"""Tests archives that are nested, damaged, hostile, cut off while they are unpacked, or too large for the disk."""
+"""Tests archives that are nested, cut off while they are unpacked, or too large for the disk.
+
+Hostile ones, and other kinds of damage: test_hostile_archives.py.
+"""
 
 import contextlib
-import copy
 import io
+import logging
 import os
 import random
 import resource
 import shutil
-import stat
 import tarfile
 import zipfile
 from collections import namedtuple
@@ -20,7 +22,7 @@ from meld_archive import read_tree, tar_bytes
 
 from jmer.base import files
 from jmer.base.errors import UserError
-from jmer.corpora.fetch import archive, disk
+from jmer.corpora.fetch import archive, disk, members
 
 FILES = {"a.txt": b"one", "folder/b.bin": bytes(range(256)) * 50, "folder/deep/c": b"", "empty/": b""}
 NESTED = {
@@ -74,7 +76,7 @@ def test_archives_within_archives(tmp_path: Path):
 
 def test_archive_that_holds_itself_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     file = written(tmp_path / "x.tar.gz", tar_bytes({"y.tar.gz": b"?"}))
-    monkeypatch.setattr(archive, "_entries", lambda raw: archive._tar_entries(io.BytesIO(QUINE)))
+    monkeypatch.setattr(members, "members", lambda raw: members.of_tar(io.BytesIO(QUINE)))
     archive.unpack(file, tmp_path / "out")
     assert list(read_tree(tmp_path / "out")) == ["y/" * 4 + "y.tar.gz"]
 
@@ -82,100 +84,13 @@ def test_archive_that_holds_itself_ends(tmp_path: Path, monkeypatch: pytest.Monk
 QUINE = tar_bytes({"y/y.tar.gz": b"stands for itself"}, mode="w:")
 
 
-def test_leftovers_of_macos_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_leftovers_of_macos_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO, "jmer")
     files = {"a": b"1", "._a": b"2", "x/._b": b"3", "x/.DS_Store": b"4", "__MACOSX/x/c": b"5", "x/.hidden": b"6"}
     for name, data in (("x.tar.gz", tar_bytes(files)), ("x.zip", zip_bytes(files))):
         archive.unpack(written(tmp_path / name, data), tmp_path / "out")
         assert read_tree(tmp_path / "out") == {"a": b"1", "x/.hidden": b"6"}
-        assert f"{name}: 4 files that macOS had added were left out" in capsys.readouterr().out
-
-
-def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, link
-    return info
-
-
-HOSTILE = {
-    "parent": member("../evil"),
-    "parent_within": member("a/../../evil"),
-    "parent_at_the_end": member("folder/.."),
-    "absolute": member("/ROOT/evil"),
-    "windows_parent": member("..\\evil"),
-    "windows_drive": member("C:/evil"),
-    "windows_drive_relative": member("C:evil"),
-    "windows_share": member("\\\\server\\share\\evil"),
-    "nul": member("evil"),
-    "symlink_out": member("link", tarfile.SYMTYPE, "../.."),
-    "symlink_absolute": member("link", tarfile.SYMTYPE, "/etc"),
-    "symlink_in": member("link", tarfile.SYMTYPE, "good"),
-    "hard_link_out": member("link", tarfile.LNKTYPE, "../secret"),
-    "hard_link_absolute": member("link", tarfile.LNKTYPE, "/etc/passwd"),
-    "character_device": member("device", tarfile.CHRTYPE),
-    "block_device": member("device", tarfile.BLKTYPE),
-    "pipe": member("pipe", tarfile.FIFOTYPE),
-}
-HOSTILE["nul"].pax_headers = {"path": "evil\0.mp4"}
-
-
-def hostile_tar(info: tarfile.TarInfo, *, form: int = tarfile.PAX_FORMAT) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz", format=form) as file:
-        file.addfile(member("good"))
-        file.addfile(info)
-        if info.name == "link":  # and something written through it
-            file.addfile(member("link/evil"))
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.parametrize("inner", [False, True])
-def test_hostile_tar_is_refused(tmp_path: Path, name: str, inner: bool):
-    (tmp_path / "secret").write_text("s")
-    info = copy.copy(HOSTILE[name])
-    info.name = info.name.replace("/ROOT", str(tmp_path))
-    data = hostile_tar(info)
-    data = tar_bytes({"in.tar.gz": data}) if inner else data
-    place = tmp_path / "place"
-    place.mkdir()
-    file = written(place / "x.tar.gz", data)
-    with pytest.raises(UserError, match=r"(x|in)\.tar\.gz: holds") as caught:
-        archive.unpack(file, place / "out")
-    assert "which is a link or device" in str(caught.value) or "outside of its folder" in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert not isinstance(caught.value, archive.Damaged)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["place", "secret"]
-    assert {path.name for path in place.iterdir()} <= {"x.tar.gz", "out", "out.unpacked.json"}
-    assert not [path for path in (place / "out").rglob("*") if path.is_symlink() or "evil" in path.name]
-
-
-def test_no_laxer_than_the_data_filter(tmp_path: Path):
-    """Entries that Python's own filter refuses are refused here too."""
-    for name, info in HOSTILE.items():
-        try:
-            tarfile.data_filter(info, str(tmp_path))
-        except tarfile.FilterError:
-            with pytest.raises(UserError):
-                archive.unpack(written(tmp_path / f"{name}.tar.gz", hostile_tar(info)), tmp_path / name)
-
-
-@pytest.mark.parametrize(("name", "mode"), [("../evil", 0), ("/evil", 0), ("..\\evil", 0), ("l", stat.S_IFLNK | 0o777)])
-def test_hostile_zip_is_refused(tmp_path: Path, name: str, mode: int):
-    info = zipfile.ZipInfo(name)
-    info.external_attr = mode << 16
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:
-        file.writestr(info, "/etc/passwd")
-    with pytest.raises(UserError, match=r"which is (a link or device|outside of its folder)"):
-        archive.unpack(written(tmp_path / "x.zip", buffer.getvalue()), tmp_path / "out")
-    assert not [path for path in tmp_path.rglob("*") if path.name == "evil" or path.is_symlink()]
-
-
-def test_modes_of_the_archive_are_not_taken_over(tmp_path: Path):
-    info = member("run")
-    info.mode = 0o4777
-    archive.unpack(written(tmp_path / "x.tar.gz", hostile_tar(info)), tmp_path / "out")
-    assert not (tmp_path / "out/run").stat().st_mode & 0o7111
+        assert f"{name}: 4 files that macOS had added were left out" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["w:gz", "w:bz2", "w:xz", "w:", "zip"])
@@ -192,7 +107,7 @@ def test_cut_off_anywhere_is_an_error_and_never_a_file_less(tmp_path: Path, kind
             refused += 1
         else:
             assert read_tree(tmp_path / "out") == files, length  # only tar's padding is gone
-        shutil.rmtree(tmp_path / "out")
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
     assert refused > 15
 
 
@@ -215,25 +130,26 @@ def test_flipped_bits_are_errors_or_without_effect(tmp_path: Path, kind: str):
     assert refused > 30
 
 
-def test_damaged_header_in_the_middle_of_a_plain_tar(tmp_path: Path):
-    data = bytearray(tar_bytes({"a": b"1", "b": b"2", "c": b"3"}, mode="w:"))
-    data[1024] ^= 1  # of b's name; tarfile would end here, and say nothing
-    with pytest.raises(archive.Damaged, match="neither a file nor the end at 1024"):
-        archive.unpack(written(tmp_path / "x.tar", bytes(data)), tmp_path / "out")
-
-
-@pytest.mark.parametrize("data", [b"", b"<!DOCTYPE html><html>log in</html>" * 100, b"\x1f\x8b", b"PK\x03\x04junk"])
-def test_what_is_no_archive(tmp_path: Path, data: bytes):
-    with pytest.raises(archive.Damaged):
-        archive.unpack(written(tmp_path / "x.tar.gz", data), tmp_path / "out")
+def test_no_file_at_all(tmp_path: Path):
     with pytest.raises(UserError, match="there is no such file"):
         archive.unpack(tmp_path / "absent", tmp_path / "out")
 
 
-def test_inner_archive_that_is_damaged_is_named(tmp_path: Path):
-    data = tar_bytes({"good.tar.gz": tar_bytes(FILES), "bad.tar.gz": tar_bytes(FILES)[:-20]})
-    with pytest.raises(archive.Damaged, match=r"out/bad\.tar\.gz: is cut off"):
-        archive.unpack(written(tmp_path / "x.tar.gz", data), tmp_path / "out")
+def test_bad_archive_leaves_what_an_earlier_call_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    good = written(tmp_path / "x.tar.gz", tar_bytes({"a": b"1", "in.tar.gz": tar_bytes({"b": b"2"})[:-9]}))
+    with monkeypatch.context() as patch:  # killed between the archive and the one within
+        patch.setattr(archive, "_unpack_within", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            archive.unpack(good, tmp_path / "out")
+    written(tmp_path / "out/mine", b"added by hand")
+    before = read_tree(tmp_path)
+    with pytest.raises(archive.Damaged):  # the archive within
+        archive.unpack(good, tmp_path / "out")
+    assert read_tree(tmp_path) == before
+    bad = written(tmp_path / "y.tar.gz", b"no archive")
+    with pytest.raises(archive.Damaged):
+        archive.unpack(bad, tmp_path / "out")
+    assert read_tree(tmp_path) == before | {"y.tar.gz": b"no archive"}
 
 
 STEPS = (
@@ -271,7 +187,7 @@ def killed_at(step: int, monkeypatch: pytest.MonkeyPatch, *, after: bool) -> Cal
 
 
 @pytest.mark.parametrize(("keep", "after"), [(False, False), (True, True)])
-def test_killed_at_any_step_and_run_again(tmp_path: Path, monkeypatch, capsys, keep: bool, after: bool):
+def test_killed_at_any_step_and_run_again(tmp_path: Path, monkeypatch, keep: bool, after: bool):
     file = written(tmp_path / "x.tar.gz", tar_bytes(NESTED))
     archive.unpack(file, tmp_path / "unbroken", keep=keep)
     expected = read_tree(tmp_path / "unbroken")
@@ -296,11 +212,11 @@ def test_what_is_unpacked_is_not_unpacked_again(tmp_path: Path, monkeypatch: pyt
     opened: list[str] = []
     original = archive._unpack_one
 
-    def unpack_one(path: Path, into: Path, tree: Path) -> None:
+    def unpack_one(path: Path, into: Path, job: archive._Job) -> None:
         opened.append(path.name)
         if len(opened) == 3:
             raise KeyboardInterrupt
-        original(path, into, tree)
+        original(path, into, job)
 
     monkeypatch.setattr(archive, "_unpack_one", unpack_one)
     with pytest.raises(KeyboardInterrupt):
@@ -391,7 +307,7 @@ def test_bomb_is_refused_before_it_is_written(tmp_path: Path, monkeypatch: pytes
     assert len(bomb) < 10_000
     file = written(tmp_path / "x.tar.gz", tar_bytes({"in.tar.gz": bomb}))
     disk_of(monkeypatch, lambda: 2_999_999)
-    with pytest.raises(UserError, match=r"unpacking .*in\.tar\.gz, at zeros, needs .* make room"):
+    with pytest.raises(UserError, match=r"unpacking .*in\.tar\.gz, at 'zeros', needs .* make room"):
         archive.unpack(file, tmp_path / "out")
     assert sum(map(len, read_tree(tmp_path / "out").values())) < 20_000
     disk_of(monkeypatch, lambda: 3_000_000)
@@ -411,7 +327,7 @@ def test_disk_that_fills_up_meanwhile(tmp_path: Path, monkeypatch: pytest.Monkey
     file = written(tmp_path / "x.tar.gz", tar_bytes({str(i): random.Random(i).randbytes(9000) for i in range(9)}))
     free = iter(range(200_000, 0, -32_000))
     disk_of(monkeypatch, lambda: next(free))
-    with pytest.raises(UserError, match=r"at \d, needs"):
+    with pytest.raises(UserError, match=r"at '\d', needs"):
         archive.unpack(file, tmp_path / "out")
 
 
@@ -430,14 +346,14 @@ def test_write_that_fails(tmp_path: Path):
 
 def test_memory_does_not_grow_with_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     sizes: list[int] = []
-    original = archive._chunks
+    original = members._chunks
 
     def chunks(opener):
         for chunk in original(opener):
             sizes.append(len(chunk))
             yield chunk
 
-    monkeypatch.setattr(archive, "_chunks", chunks)
+    monkeypatch.setattr(members, "_chunks", chunks)
     archive.unpack(written(tmp_path / "x.tar.gz", tar_bytes({"a": bytes(5 << 20)})), tmp_path / "out")
     assert max(sizes) <= 1 << 20
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 import socket
 from collections import namedtuple
@@ -31,6 +32,11 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waits: list[float] = []
     monkeypatch.setattr("time.sleep", waits.append)
     return waits
+
+
+@pytest.fixture(autouse=True)
+def _status_lines(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO, "jmer")
 
 
 @pytest.fixture
@@ -105,14 +111,14 @@ def test_last_modified_will_do_where_the_etag_is_weak(server, target: Path):
 @pytest.mark.parametrize("heeds", [True, False])
 @pytest.mark.parametrize("length", [3_000_000, 2_900_000, 500, 1000])
 @pytest.mark.parametrize("told_by", ["etag", "modified"])
-def test_changed_file_is_not_spliced(server, target: Path, capsys, heeds: bool, length: int, told_by: str):
+def test_changed_file_is_not_spliced(server, target: Path, caplog, heeds: bool, length: int, told_by: str):
     setattr(server, {"etag": "modified", "modified": "etag"}[told_by], "")
     interrupt(server, target, at=1000)
     server.data, server.heeds_if_range = OTHER[:length], heeds
     setattr(server, told_by, {"etag": '"2"', "modified": "Tue, 02 Jan 2024 00:00:00 GMT"}[told_by])
     remote.download(server.url, target)
     assert target.read_bytes() == OTHER[:length]
-    assert "has changed; starting over" in capsys.readouterr().out
+    assert "has changed; starting over" in caplog.text
 
 
 def test_changed_length_alone_is_seen(server, target: Path):
@@ -132,12 +138,12 @@ def test_change_between_two_tries(server, target: Path, monkeypatch: pytest.Monk
     assert target.read_bytes() == OTHER
 
 
-def test_server_without_ranges_starts_over_and_says_so(server, target: Path, capsys):
+def test_server_without_ranges_starts_over_and_says_so(server, target: Path, caplog):
     server.ranges = False
     server.cuts = [1000]
     remote.download(server.url, target)
     assert target.read_bytes() == DATA
-    assert "cannot send the rest alone; starting over, without the 1.00kB there" in capsys.readouterr().out
+    assert "cannot send the rest alone; starting over, without the 1.00kB there" in caplog.text
 
 
 def test_server_that_identifies_nothing_starts_over(server, target: Path):
@@ -148,20 +154,21 @@ def test_server_that_identifies_nothing_starts_over(server, target: Path):
     assert "range" not in server.asked[1]
 
 
-def test_part_of_another_address_is_not_used(server, target: Path, capsys):
+def test_part_of_another_address_is_not_used(server, target: Path, caplog):
     interrupt(server, target, at=1000)
     remote.download(f"{server.url}/mirror", target)
     assert target.read_bytes() == DATA
     assert "range" not in server.asked[0]
-    assert "starting over" in capsys.readouterr().out
+    assert "starting over" in caplog.text
 
 
-def test_part_without_or_with_damaged_record_is_not_used(server, target: Path, capsys):
+@pytest.mark.parametrize("damaged", ["{", "[]", "7"])
+def test_part_without_or_with_damaged_record_is_not_used(server, target: Path, caplog, damaged: str):
     interrupt(server, target, at=1000)
-    target.with_name("data.tar.gz.json").write_text("{")
+    target.with_name("data.tar.gz.json").write_text(damaged)
     remote.download(server.url, target)
     assert target.read_bytes() == DATA
-    assert "is damaged" in capsys.readouterr().err
+    assert "is damaged" in caplog.text
     target.unlink()
     target.with_name("data.tar.gz.json").unlink()
     part(target).write_bytes(OTHER[:1000])
@@ -203,18 +210,18 @@ def killed_at(suffix: str):
 
 
 def test_sha256(server, target: Path):
-    with pytest.raises(UserError, match=f"its SHA-256 is {SHA256}, expected {'0' * 64}; correct --sha256, or delete"):
+    with pytest.raises(UserError, match=f"its SHA-256 is {SHA256}, expected {'0' * 64}; delete the file and run"):
         remote.download(server.url, target, sha256="0" * 64)
     assert not target.exists()
     remote.download(server.url, target, sha256=SHA256)
     assert len(server.asked) == 1, "what was fetched is checked again, not fetched again"
 
 
-def test_length_that_is_not_told(server, target: Path, capsys):
+def test_length_that_is_not_told(server, target: Path, caplog):
     server.tells_length = False
     remote.download(server.url, target)
     assert target.read_bytes() == DATA
-    assert "does not say how long" in capsys.readouterr().out
+    assert "does not say how long" in caplog.text
 
 
 def test_passing_troubles_are_tried_again(server, target: Path, waits: list[float]):
