@@ -2,12 +2,15 @@
 
 import os
 import sys
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from jmer.base.types import Media, Turn
+from jmer.base.errors import UserError
+from jmer.base.types import SAMPLE_RATE, Media, Turn
+from jmer.features import leash
 from jmer.features.extractor import Encoded, Extractor, Prepared
 from jmer.features.summary import shortened
 
@@ -106,13 +109,33 @@ class Colour(Extractor):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Crash(Loudness):
-    """Ends the process in which it works, as a crash of the decoder does."""
+class Faulty(Loudness):
+    """Is at fault with some clips, as a decoder may be.
 
-    kind = "crash"
+    faults: the seconds that a clip lasts -> `crash`, `hang`, `memory`, or `UserError` or the text of another error.
+    """
+
+    faults: Mapping[float, str] = field(default_factory=dict)
+
+    kind = "faulty"
 
     def prepare(self, raw: Media) -> Prepared:
-        os._exit(1)
+        assert raw.wave is not None
+        match self.faults.get(round(len(raw.wave) / SAMPLE_RATE, 1), ""):
+            case "":
+                return super().prepare(raw)
+            case "crash":
+                os._exit(1)
+            case "hang":
+                leash.allow(0.5)  # a test does not wait for half a minute
+                time.sleep(1e6)
+            case "memory":
+                np.empty(2 * leash.MEMORY, np.uint8)
+            case "UserError":
+                raise UserError("no file")
+            case text:
+                raise ValueError(text)
+        raise AssertionError("nothing was at fault")
 
 
 @dataclass(frozen=True, kw_only=True)

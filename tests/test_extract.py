@@ -116,12 +116,12 @@ def test_columns_of_another_name(tmp_path: Path, run):
         (["--config.labels=a,b"], "config.columns and config.labels are for --config.source=table"),
         (
             ["--config.video.model="],
-            "config.video.model is ''; expected lite, none, an ONNX file, a CSV file of ready features or a",
+            "config.video.model is ''; expected lite, none, an ONNX file, a CSV file of ready features (or",
         ),
         (["--config.audio.layers=3"], "config.audio.layers is set, but audio.model=lite has no such option"),
         (
             ["--config.text.model="],
-            "config.text.model is ''; expected lite, vader, none, a file of word vectors, a CSV file of",
+            "config.text.model is ''; expected lite, vader, none, a CSV file of",
         ),
         (["--config.text.model=/no/such/dir"], "no directory /no/such/dir"),
         (

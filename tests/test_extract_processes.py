@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 from tables import CLIPS, copy_clips, hashes, rows_of, write_table
+from tasks import is_gone
 
 from jmer import extract
 from jmer.base import cli
+from jmer.base.types import Corpus, Dialogue, Utterance
+from jmer.dataset import build
+from jmer.features import worker
 
 FIELDS = ["--config.source=table", "--config.video.frames=2", "--config.workers=1"]
 
@@ -69,6 +73,67 @@ def test_stopped_run_goes_on_and_writes_the_same(
     assert kept.items() < entries(tmp_path / "cache").items()
     assert hashes(tmp_path / "out") == unbroken
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "out"]
+
+
+HANGING = """
+import ctypes, sys
+from pathlib import Path
+from jmer import extract
+from jmer.base import cli
+from jmer.media import decoding
+
+def hang(*_, **__):
+    Path("hangs").touch()
+    ctypes.PyDLL(None).pause()  # nothing else of Python runs in this process any more
+
+if __name__ == "__mp_main__":  # a worker
+    decoding.decode = hang
+if __name__ == "__main__":
+    sys.exit(cli.run(extract.main))
+"""
+
+
+@pytest.mark.parametrize(("number", "group"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
+def test_interruption_does_not_wait_for_a_clip_that_hangs(
+    root: Path, table: Path, tmp_path: Path, number: signal.Signals, group: bool
+):
+    (tmp_path / "main.py").write_text(HANGING)
+    process = subprocess.Popen(
+        [sys.executable, "main.py", *arguments(root, table, tmp_path), "--config.audio.model=none"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not (tmp_path / "hangs").exists() and process.poll() is None:
+        time.sleep(0.01)
+    threads = Path(f"/proc/{process.pid}/task").glob("*/children")
+    children = [int(child) for thread in threads for child in thread.read_text().split()]
+    assert children
+    begin = time.monotonic()
+    (os.killpg if group else os.kill)(process.pid, number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 75, err
+    assert time.monotonic() - begin < 5
+    assert "interrupted; finished work is kept" in err.splitlines()[-1]
+    assert all(is_gone(child, within=5) for child in children)
+
+
+def test_interrupted_hashing_does_not_wait_for_large_clips(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(worker, "digest", lambda path: time.sleep(2))
+    utterances = tuple(Utterance(id=f"u{i}", speaker="a", clip=tmp_path / f"{i}") for i in range(9))
+    corpus = Corpus(name="c", labels=(), splits={"train": (Dialogue(id="d", utterances=utterances),)})
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    begin = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build._digests(corpus, 2)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - begin < 1
 
 
 def test_two_processes_share_a_cache(root: Path, table: Path, tmp_path: Path, unbroken: dict[str, str]):

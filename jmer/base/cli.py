@@ -16,7 +16,6 @@ import errno
 import importlib.util
 import logging
 import os
-import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,12 +25,12 @@ from typing import Any, NoReturn
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from jmer.base import console
+from jmer.base import console, interrupts
 from jmer.base import options as declared
 from jmer.base.errors import StorageError, UserError, did_you_mean
 from jmer.base.paths import config_names, find_config
 
-EXIT_OK, EXIT_USER_ERROR, EXIT_FAILED_ROWS, EXIT_INTERRUPTED = 0, 2, 3, 75
+EXIT_OK, EXIT_USER_ERROR, EXIT_FAILED_ROWS, EXIT_INTERRUPTED = 0, 2, 3, interrupts.EXIT_INTERRUPTED
 
 _FREE = "free space and run the same command again; finished work is kept"
 # What to do about an error of a disk or a folder, by its number.
@@ -51,30 +50,38 @@ _HELP_WIDTH, _HELP_COLUMN = 100, 40
 def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> int:
     """Calls `main(argv)`, shows its status lines, and returns the exit code.
 
-    Ctrl-C and SIGTERM both count as an interruption.
+    Ctrl-C and SIGTERM both count as an interruption. Without `argv`, the arguments are those of the process, which is
+    to end with the exit code: if it does not within 8 s of an interruption, it is ended.
     """
+    with interrupts.caught(ends_process=argv is None) as interruption:
+        try:
+            with console.shown():
+                code, fault = _outcome(main, sys.argv[1:] if argv is None else argv)
+            interruption.over()
+        except BaseException as error:  # an interrupted import may end in any
+            interruption.over()
+            if not interruption.signalled and not isinstance(error, KeyboardInterrupt):
+                raise
+            code, fault = EXIT_INTERRUPTED, ""
+        if interruption.signalled or code == EXIT_INTERRUPTED:
+            print(interrupts.MESSAGE, file=sys.stderr)
+            return EXIT_INTERRUPTED
+        if fault:
+            print(f"error: {fault}", file=sys.stderr)
+        return code
 
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+def _outcome(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> tuple[int, str]:
+    """Calls `main(argv)`; returns the exit code, and what to tell the user where an error ended the command."""
     try:
-        with console.shown():
-            return main(sys.argv[1:] if argv is None else argv) or EXIT_OK
+        return main(argv) or EXIT_OK, ""
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
+        return error.exit_code, " ".join(str(error).split())
     except Exception as error:
         if not (fault := _storage_fault(error)):
             raise
         logging.getLogger("asyncio").disabled = True  # it would report every other write that failed as well
-        print(f"error: {fault}", file=sys.stderr)
-        return StorageError.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; finished work is kept: run the same command again to continue", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+        return StorageError.exit_code, fault
 
 
 def _storage_fault(error: Exception) -> str:

@@ -230,9 +230,12 @@ def _releases(extractors: Sequence[Mapping[str, Extractor]]) -> dict[str, str]:
 def _digests(corpus: Corpus, workers: int) -> dict[Path, str]:
     """Returns the SHA-256 of every clip. Threads do it, since hashing releases the interpreter's lock."""
     paths = list(dict.fromkeys(u.clip for u in _utterances(corpus) if u.clip is not None))
-    with ThreadPoolExecutor(workers) as threads:
+    threads = ThreadPoolExecutor(workers)
+    try:
         digests = threads.map(engine.worker.digest, paths)
         return dict(zip(paths, cli.progress_bar(digests, total=len(paths), desc="hashing", unit=" clips"), strict=True))
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)  # an interruption does not wait for the rest of the clips
 
 
 def _utterances(corpus: Corpus) -> list[Utterance]:

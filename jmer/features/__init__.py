@@ -9,5 +9,6 @@ process. An augmented view is an extractor that perturbs its input and hands it 
 The folder may import `base`, `media`, `encoders` and the readers of tables of `corpora`. A new extractor is one module
 in `text`, `audio` or `video`, with its options as fields, and its class in the tuple of `registry`; config, checks and
 help follow. `ready` and `readyfile` read features that another program made. Whoever changes the features that an
-extractor gives raises its `version`. The engine and the cache know no extractor by name.
+extractor gives raises its `version`. The engine and the cache know no extractor by name. `processes` runs `worker` in
+processes that can be ended one by one, each on the `leash` of its limits.
 """

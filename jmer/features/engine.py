@@ -126,7 +126,7 @@ def extract(
 
     Clips are decoded and prepared in worker processes; encoders run in this one. The number of clips and utterances in
     flight is bounded, however long the corpus is. Finished features are in the cache, so that an interrupted extraction
-    continues where it stopped.
+    continues where it stopped. A clip that crashes or hangs fails by itself, as `jmer.features.processes` says.
 
     Args:
       extractors: by modality; a modality that is left out is switched off.
@@ -139,7 +139,7 @@ def extract(
 
     Raises:
       UserError: ready features are of another width or of a modality that is not used, the cache cannot be written, or
-        a worker died.
+        no worker process can be started.
     """
     pool = worker.pool(workers)
     engine = _Engine(extractors, views=views, digests=digests, cache=cache, submit=pool.submit, progress=progress)
@@ -147,8 +147,9 @@ def extract(
         yield from engine.run(corpus, in_flight=2 * workers + _AHEAD)
     except BrokenProcessPool as error:
         raise UserError(
-            f"a worker process died while decoding {engine.names_of_decoding()}: memory ran out, or a clip crashes the "
-            "decoder; free memory, set --config.workers=1 or remove the clip, and run the same command again to go on"
+            f"worker processes cannot be started ({error}); free memory or set --config.workers=1, and run the same "
+            "command again to go on (a program of your own that calls jmer must do so under `if __name__ == "
+            "'__main__':`)"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -243,11 +244,6 @@ class _Engine:
             group = self.extractors[target].group(prepared.payload)
             self.waiting.setdefault((target, group), []).append((job, prepared))
 
-    def names_of_decoding(self) -> str:
-        """Returns the names of some clips that are being decoded, for a message."""
-        names = [str(jobs[0].utterance.clip) for jobs in self.decoding.values()]
-        return ", ".join(names[:4]) + (f" or {len(names) - 4} more" if len(names) > 4 else "")
-
     def _jobs(self, corpus: Corpus) -> Iterator[_Job]:
         for split, dialogues in corpus.splits.items():
             targets = [target for target in self.extractors if target[1] == 0 or split == VIEWED]
@@ -291,17 +287,19 @@ class _Engine:
             self.parts.clear()
 
     def _decoded(self, future: Future) -> None:
-        jobs = self.decoding[future]
+        jobs = self.decoding.pop(future)
+        clip = jobs[0].utterance.clip
+        assert clip is not None
         try:
-            found = future.result()
-        except BrokenProcessPool:
+            done = future.result()
+            found = {0: done} if cutting.part_of(jobs[0].utterance) is None else dict(done)
+        except (BrokenProcessPool, UserError):
             raise
-        except Exception as error:
-            error.add_note(f"while preparing {jobs[0].utterance.clip}")
-            raise
-        del self.decoding[future]
-        for job, prepared in zip(jobs, found if isinstance(found, list) else [found], strict=True):
-            for target, result in prepared.items():
+        except Exception as error:  # the clip has lost its worker
+            tracks = {t: self.extractors[t] for t in jobs[0].targets if self.extractors[t].modality != "text"}
+            found = dict.fromkeys(range(len(jobs)), worker.failed(error, tracks, clip=clip))
+        for number, job in enumerate(jobs):
+            for target, result in found[number].items():
                 if target not in job.results:
                     self._wait(job, target, result)
 

@@ -164,6 +164,13 @@ class Extractor(SequenceOptions, abc.ABC):
         """SHA-256 of the files that hold learned weights; empty for an extractor without weights."""
         return ""
 
+    def load(self) -> None:
+        """Loads what `prepare` needs and what takes long to load. This time is not counted as that of a clip.
+
+        Raises:
+          UserError: something cannot be loaded.
+        """
+
     @abc.abstractmethod
     def prepare(self, raw: Any) -> Prepared:
         """The worker's half, which does without JAX: turns a raw input, never empty, into a payload."""

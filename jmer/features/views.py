@@ -17,6 +17,7 @@ import numpy as np
 from jmer.base.types import Heard, Media, Turn
 from jmer.features import perturb
 from jmer.features.extractor import Encoded, Extractor, Prepared
+from jmer.media.sound import compiled_librosa
 
 SPLIT = "train"  # the only split that has views
 
@@ -105,6 +106,10 @@ class AudioView(_View):
     @property
     def libraries(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
         return (*super().libraries, "librosa")
+
+    def load(self) -> None:
+        compiled_librosa()
+        self.base.load()
 
     def prepare(self, raw: Media) -> Prepared:
         assert raw.wave is not None

@@ -10,26 +10,40 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
 
+from jmer.media import guards
+from jmer.media.guards import MediaError
+
 OPTIONS = {"protocol_whitelist": "file"}  # a clip that is really a playlist must not make jmer read from the network
-
-
-class MediaError(Exception):
-    """The clip cannot be used. The message is a short phrase that gives the reason, without the file's name."""
-
+TEXT_ERRORS = "replace"  # a title in another encoding than UTF-8 is no reason to refuse a clip
 
 # Formats whose header gives the true duration. Other headers give an estimate from the bit rate.
 _EXACT_HEADERS = ("mov", "matroska", "wav", "flac", "avi")
 
 
 def open_clip(path: Path) -> InputContainer:
-    """Opens a clip. Raises MediaError unless the file has a video or audio stream that can be decoded."""
+    """Opens a clip.
+
+    Raises:
+      MediaError: the path leads to no file, the file has no video or audio stream that can be decoded, or a stream is
+        beyond the bounds of `jmer.media.guards`.
+    """
+    guards.check_file(path)
     try:
-        container = av.open(f"file:{path}", mode="r", options=OPTIONS)
+        container = av.open(f"file:{path}", mode="r", options=OPTIONS, metadata_errors=TEXT_ERRORS)
     except FFmpegError as error:
         raise MediaError(f"cannot be opened: {error.strerror}") from error
-    if is_picture(container) or not streams_of(container):
+    try:
+        streams = streams_of(container)
+        if is_picture(container) or not streams:
+            raise MediaError("holds no video and no audio track that can be decoded")
+        for stream in streams:
+            if isinstance(stream, av.VideoStream):
+                guards.check_picture(stream.codec_context.width, stream.codec_context.height)
+            else:
+                guards.check_rate(stream.codec_context.sample_rate)
+    except BaseException:
         container.close()
-        raise MediaError("holds no video and no audio track that can be decoded")
+        raise
     return container
 
 

@@ -11,8 +11,9 @@ from av.error import FFmpegError
 from jaxtyping import Float32
 
 from jmer.base.types import SAMPLE_RATE, Media, Utterance
-from jmer.media.collecting import FramePicker, Sound
-from jmer.media.container import MediaError, Scan, is_sound_only, open_clip, packets_of, scan_of, streams_of
+from jmer.media.collecting import SILENCED, FramePicker, Sound
+from jmer.media.container import Scan, is_sound_only, open_clip, packets_of, scan_of, streams_of
+from jmer.media.guards import MOST_SECONDS, MediaError
 
 _TOLERANCE = 0.1  # seconds by which times in a file may be wrong without being damage
 _LAG = 30.0  # seconds after which a track that gives nothing more is not waited for
@@ -33,7 +34,11 @@ def part_of(utterance: Utterance) -> Part | None:
 
 
 def cut(
-    path: Path, parts: Sequence[Part], *, frames: Callable[[float], int]
+    path: Path,
+    parts: Sequence[Part],
+    *,
+    frames: Callable[[float], int],
+    scanned: Callable[[float], object] = lambda seconds: None,
 ) -> Iterator[tuple[int, Media | MediaError]]:
     """Yields the number of each part and what was decoded of it, as soon as the recording has been read beyond it.
 
@@ -43,18 +48,21 @@ def cut(
     Args:
       frames: gives the number of frames for the seconds of a part, as in `jmer.media.decoding.decode`. If it gives 0
         for every part, the video track is not decoded.
+      scanned: is told the duration of the recording in seconds before anything is decoded.
 
     Raises:
       MediaError: the file cannot be opened.
     """
     with open_clip(path) as container:
         scan = scan_of(container, streams_of(container))
-    cuts = [_Cut(number, part, scan, frames) for number, part in enumerate(parts)]
-    waiting = deque(sorted(cuts, key=lambda cut: cut.start))
+    scanned(scan.seconds)
+    cuts = (_Cut(number, part, scan, frames) for number, part in enumerate(parts))
+    waiting = deque(sorted(cuts, key=lambda cut: cut.start))  # the only ones that hold the cuts, and so their frames
+    pictures = any(cut.count for cut in waiting)
     begun: list[_Cut] = []
     with open_clip(path) as container:
         sound_only = is_sound_only(container)
-        streams = [s for s in streams_of(container) if s.type == "audio" or any(cut.count for cut in cuts)]
+        streams = [s for s in streams_of(container) if s.type == "audio" or pictures]
         reader = _Reader(scan, {stream.type for stream in streams})
         try:
             for packet in packets_of(container, streams):
@@ -81,12 +89,14 @@ class _Reader:
 
     kinds: the tracks that are decoded, out of `audio` and `video`.
     bad: how many packets and frames were damaged so far.
+    pieces: how many frames of sound came so far.
     latest: the last video frame and its time.
     """
 
     def __init__(self, scan: Scan, kinds: set[str]) -> None:
         self.kinds = kinds
         self.bad: Counter[str] = Counter()
+        self.pieces = 0
         self.latest: tuple[av.VideoFrame, float] | None = None
         self._clock = scan.clock()
         self._zero = scan.start
@@ -125,9 +135,12 @@ class _Reader:
             return
         gap = round((time - self._sound_end) * SAMPLE_RATE)
         if gap > (_TOLERANCE * SAMPLE_RATE if self._samples else 0):  # the track has a hole, or begins late
+            if gap > MOST_SECONDS * SAMPLE_RATE:
+                raise MediaError(f"has a hole of {gap / SAMPLE_RATE:.0f} s in its sound")
             self._hold(self._sound.wave())
             self._hold(np.zeros(gap, np.float32))
         self._sound.add(frame)
+        self.pieces, self.bad[SILENCED] = self._sound.pieces, self._sound.silenced
         self._hold(self._sound.drained())
         self._reached["audio"] = self._sound_end
 
@@ -173,10 +186,11 @@ class _Cut:
         self.count = frames(self._last - self.start) if self.start < self._last else 0
         self.picker = FramePicker(count=self.count, start=self.start, end=self._last)
         self._bad_before: Counter[str] = Counter()
+        self._pieces_before = 0
 
     def begin(self, reader: _Reader) -> None:
         """Begins with the frame that is on show."""
-        self._bad_before = reader.bad.copy()
+        self._bad_before, self._pieces_before = reader.bad.copy(), reader.pieces
         if reader.latest is not None:
             self.picker.add(*reader.latest)
 
@@ -187,7 +201,12 @@ class _Cut:
             return MediaError(f"begins after the end of the recording, which lasts {whole:.1f} s")
         wave, zero = reader.sound(self.start, self.end)
         frames = self.picker.frames()
-        damage = [f"{count} {what}" for what, count in (reader.bad - self._bad_before).items()]
+        bad = reader.bad - self._bad_before
+        if wave is not None and 0 < bad[SILENCED] == reader.pieces - self._pieces_before:
+            wave = wave[:0]  # silence in place of what the recording does not hold
+        damage = [f"{count} {what}" for what, count in bad.items()]
+        if self.picker.damage:
+            damage.append(self.picker.damage)
         if self.end - self._last > _TOLERANCE:
             damage.append(f"goes beyond the end of the recording, which lasts {whole:.1f} s")
         seconds = self._last - self.start

@@ -9,10 +9,11 @@ import numpy as np
 from av.error import FFmpegError
 
 from jmer.base.types import SAMPLE_RATE, Media
-from jmer.media.collecting import FramePicker, Sound
+from jmer.media import guards
+from jmer.media.collecting import SILENCED, FramePicker, Sound
 from jmer.media.container import (
     OPTIONS,
-    MediaError,
+    TEXT_ERRORS,
     is_picture,
     is_sound_only,
     open_clip,
@@ -20,6 +21,7 @@ from jmer.media.container import (
     scan_of,
     streams_of,
 )  # fmt: skip
+from jmer.media.guards import MediaError
 
 
 class MiscutError(MediaError):
@@ -67,11 +69,11 @@ def is_media(path: Path) -> bool:
 def _decodes(head: bytes) -> bool:
     """Returns whether FFmpeg can decode a frame, as from raw MP3 or AAC. FFmpeg is not given a file name here."""
     try:
-        with av.open(io.BytesIO(head), mode="r", options=OPTIONS) as container:
+        with av.open(io.BytesIO(head), mode="r", options=OPTIONS, metadata_errors=TEXT_ERRORS) as container:
             if is_picture(container):
                 return False
             return any(packet.decode() for packet in packets_of(container, streams_of(container)))
-    except (FFmpegError, MediaError):
+    except Exception:  # PyAV raises many kinds of errors on bytes that are no media
         return False
 
 
@@ -90,7 +92,13 @@ def seconds(path: Path) -> float:
         return container.duration / 1e6 if container.duration else scan_of(container, streams_of(container)).seconds
 
 
-def decode(path: Path, *, frames: int | Callable[[float], int], max_seconds: float | None = None) -> Media:
+def decode(
+    path: Path,
+    *,
+    frames: int | Callable[[float], int],
+    max_seconds: float | None = None,
+    scanned: Callable[[float], object] = lambda seconds: None,
+) -> Media:
     """Decodes a clip.
 
     Only the frames asked for are held in memory.
@@ -99,16 +107,18 @@ def decode(path: Path, *, frames: int | Callable[[float], int], max_seconds: flo
       track is divided into that many parts of equal length, and the frame on show in the middle of each is taken. A
       clip with fewer frames repeats some. With 0 the video track is not decoded.
     max_seconds: a longer clip is refused before anything is decoded.
+    scanned: is told the duration of the clip in seconds before anything is decoded.
 
     Returns: the decoded clip. Its `damage` names what could not be decoded.
 
     Raises:
       MiscutError: the clip is longer than `max_seconds`.
-      MediaError: the file cannot be read, or nothing in it can be decoded.
+      MediaError: the file cannot be read, nothing in it can be decoded, or it is beyond the bounds of `guards`.
     """
     limit = float("inf") if max_seconds is None else max_seconds
     with open_clip(path) as container:
         scan = scan_of(container, streams_of(container), limit=limit)
+    scanned(scan.seconds)
     seconds = max(scan.seconds, scan.promised)
     if seconds > limit:
         raise MiscutError(f"mis-cut clip: lasts {seconds:.1f} s where the utterance lasts at most {limit:.1f} s")
@@ -134,6 +144,7 @@ def decode(path: Path, *, frames: int | Callable[[float], int], max_seconds: flo
                     picker.add(frame, clock(frame))
                 elif isinstance(frame, av.AudioFrame):
                     sound.add(frame)
+                    guards.check_length(sound.seconds)
     wave, pictures = sound.wave(), picker.frames()
     zero = scan.start if sound.start is None else sound.start
     audio_seconds = 0.0 if wave is None else len(wave) / SAMPLE_RATE
@@ -145,6 +156,10 @@ def decode(path: Path, *, frames: int | Callable[[float], int], max_seconds: flo
         damage.append(f"{bad_packets} packets could not be decoded")
     if bad_frames:
         damage.append(f"{bad_frames} video frames are damaged")
+    if sound.silenced:
+        damage.append(f"{sound.silenced} {SILENCED}")
+    if picker.damage:
+        damage.append(picker.damage)
     if "video" in kinds and pictures is None:
         damage.append("no video could be decoded")
     if "audio" in kinds and audio_seconds < 0.95 * scan.audio_seconds - 0.1:

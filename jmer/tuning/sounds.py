@@ -1,5 +1,6 @@
 """From clips to batches of sounds. Numpy only."""
 
+import functools
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from jmer.base.types import UNLABELLED, Dialogue, Utterance
 from jmer.features import worker
 from jmer.features.audio.encoder import HFAudio
 from jmer.features.extractor import Prepared
+from jmer.features.processes import LostError
 from jmer.media import cutting
 from jmer.tuning.rows import targets
 
@@ -125,7 +127,7 @@ def sound_splits(
       labels: the label set.
 
     Raises:
-      UserError: a worker process died.
+      UserError: no worker process can be started.
     """
     pool = worker.pool(limits.cores())
     try:
@@ -135,8 +137,7 @@ def sound_splits(
         }
     except BrokenProcessPool as error:
         raise UserError(
-            "a worker process died while it decoded a clip: memory ran out, or a clip crashes the decoder; free "
-            "memory, and run the same command again"
+            f"worker processes cannot be started ({error}); free memory, and run the same command again"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -181,15 +182,25 @@ def _jobs(
         else:
             number.append(len(parts.setdefault(u.clip, [])))
             parts[u.clip].append(part)
-    recordings = {clip: pool.submit(worker.prepare_recording, clip, each, extractors) for clip, each in parts.items()}
+    submitted = {clip: pool.submit(worker.prepare_recording, clip, each, extractors) for clip, each in parts.items()}
+    payloads = functools.cache(lambda clip: dict(submitted[clip].result()))  # by the number of the part
 
     def job(u: Utterance, place: int | None) -> Callable[[], Mapping[str, Prepared]] | None:
         if u.clip is None:
             return None
+        clip = u.clip
         if place is None:
-            return pool.submit(worker.prepare, u.clip, extractors, max_seconds=u.max_seconds).result
-        recording = recordings[u.clip]
-        return lambda: recording.result()[place]
+            result = pool.submit(worker.prepare, clip, extractors, max_seconds=u.max_seconds).result
+        else:
+            result = lambda: payloads(clip)[place]  # noqa: E731
+
+        def wait() -> Mapping[str, Prepared]:
+            try:
+                return result()
+            except LostError as error:
+                return worker.failed(error, extractors, clip=clip)
+
+        return wait
 
     return [job(u, place) for u, place in zip(utterances, number, strict=True)]
 

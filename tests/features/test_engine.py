@@ -1,11 +1,6 @@
 """The extraction engine: order, row statuses, cache, interruption, bounds, and the same values in process."""
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -367,35 +362,6 @@ def test_batches_are_of_one_group_and_full_until_nothing_more_comes(tmp_path: Pa
     assert batches[:3] == [[5, 6, 7, 8], [12, 13, 14], [25, 26]]
     assert sorted(n for batch in batches for n in batch) == sorted(lengths)
     assert all(len({n // 10 for n in batch}) == 1 for batch in batches)
-
-
-def test_worker_that_dies_is_an_error_that_names_the_clip(folder: Path, tmp_path: Path):
-    corpus = corpus_of([utterance("whole", folder)])
-    with pytest.raises(UserError, match=r"a worker process died while decoding .*good.mp4"):
-        extract(corpus, tmp_path, {"audio": fakes.Crash()})
-
-
-def test_workers_end_when_the_main_process_is_killed(tmp_path: Path):
-    script = (
-        "import os, sys, time\n"
-        "from jmer.features import worker\n"
-        "if __name__ == '__main__':\n"
-        "    pool = worker.pool(1)\n"
-        "    print(pool.submit(os.getpid).result(), flush=True)\n"
-        "    time.sleep(100)\n"
-    )
-    file = tmp_path / "main.py"
-    file.write_text(script)
-    with subprocess.Popen([sys.executable, str(file)], stdout=subprocess.PIPE, text=True) as main:
-        assert main.stdout is not None
-        worker = int(main.stdout.readline())
-        main.send_signal(signal.SIGKILL)
-    for _ in range(100):
-        if not Path(f"/proc/{worker}").exists() or Path(f"/proc/{worker}/stat").read_text().split()[2] == "Z":
-            return
-        time.sleep(0.1)
-    os.kill(worker, signal.SIGKILL)
-    pytest.fail("the worker outlived its main process")
 
 
 def test_text_extractors_get_the_turns_before_and_the_cache_knows_them(tmp_path: Path):

@@ -1,5 +1,6 @@
 """A recording that is cut while it is decoded gives the same sound and frames as when it is decoded whole."""
 
+import weakref
 from fractions import Fraction
 from pathlib import Path
 
@@ -182,3 +183,18 @@ def test_a_hole_in_the_sound_is_silence(tmp_path: Path):
     assert levels[1] == 0
     assert levels[2] == pytest.approx(levels[0], rel=0.05)
     assert levels[0] > 0.1
+
+
+def test_frames_of_parts_that_are_over_are_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An hour of film has a thousand utterances, whose frames would take gigabytes."""
+    held = weakref.WeakSet[cutting.FramePicker]()
+
+    class Watched(cutting.FramePicker):
+        def __init__(self, **options):
+            super().__init__(**options)
+            held.add(self)
+
+    monkeypatch.setattr(cutting, "FramePicker", Watched)
+    recording = write_clip(tmp_path / "a.mp4", colours=[RED] * 250, samples=sine(440, seconds=10, rate=16_000))
+    for number, _ in cut(recording, [Part(i, i + 1) for i in range(10)], frames=lambda _: 4):
+        assert len(held) <= 11 - number  # itself and those to come, and the one before, which the loop still names

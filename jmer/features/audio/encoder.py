@@ -13,6 +13,7 @@ from jmer.encoders import hub, speech_input
 from jmer.encoders.opened import Opened, open_model
 from jmer.features.extractor import Encoded, Prepared
 from jmer.features.summary import PooledLayers
+from jmer.media.sound import compiled_librosa
 
 _LEAST = 0.1  # seconds
 
@@ -77,6 +78,10 @@ class HFAudio(PooledLayers):
         from jmer.encoders import speech  # imports JAX, which workers do without
 
         return speech.SpeechEncoder(self._opened)
+
+    def load(self) -> None:
+        if not self._reads_waves:
+            compiled_librosa()
 
     def prepare(self, raw: Media) -> Prepared:
         """The payload is a `_Payload`: normalised waves, or log-mel spectrograms for Whisper."""

@@ -23,6 +23,7 @@ PROSODY = (
 _HOP, _WINDOW, _FFT, _YIN = 160, 400, 512, 1024  # samples: 10 ms, 25 ms, and 64 ms for F0, which 65 Hz needs
 _FRAMES_PER_SECOND = SAMPLE_RATE / _HOP
 _F0_MIN, _F0_MAX = 65.0, 500.0  # Hz
+_F0_FRAMES = 4096  # frames whose F0 is computed at once: they take 40 MB, and those of ten minutes would take 1 GB
 _FLOOR_DB = -100.0
 
 
@@ -51,6 +52,9 @@ class LiteAudio(Extractor):
     @property
     def frame_dim(self) -> int:
         return sum({"mfcc": 3 * MFCCS, "logmel": MELS, "prosody": 3}[part] for part in self.parts)
+
+    def load(self) -> None:
+        compiled_librosa()
 
     def prepare(self, raw: Media) -> Prepared:
         """The payload is the `Encoded` result; `encode` passes it on."""
@@ -193,6 +197,8 @@ def _peaks(
     high.
     """
     low, high = start * _HOP, min(end * _HOP, len(wave))
+    if low >= len(wave):  # the last frame is centred on the end of the wave
+        return np.zeros(0), np.zeros(0)
     if wave[low:high].max(initial=0) < -wave[low:high].min(initial=0):
         wave = -wave
     times, heights = [], []
@@ -213,8 +219,21 @@ def _peaks(
 
 def _f0(wave: Float[np.ndarray, " T"]) -> tuple[Float[np.ndarray, " T_frames"], Bool[np.ndarray, " T_frames"]]:
     """Returns F0 of every frame in Hz by YIN (de Cheveigne & Kawahara 2002), and whether the frame has that period."""
-    f0 = compiled_librosa().yin(wave, fmin=_F0_MIN, fmax=_F0_MAX, sr=SAMPLE_RATE, frame_length=_YIN, hop_length=_HOP)
-    frames = compiled_librosa().util.frame(np.pad(wave, _YIN // 2), frame_length=_YIN, hop_length=_HOP).T
+    wave = np.pad(wave, _YIN // 2)
+    count = 1 + (len(wave) - _YIN) // _HOP
+    parts = [
+        _f0_of(wave[first * _HOP : (min(first + _F0_FRAMES, count) - 1) * _HOP + _YIN])
+        for first in range(0, count, _F0_FRAMES)
+    ]
+    f0, periodic = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return f0, periodic
+
+
+def _f0_of(wave: Float[np.ndarray, " T"]) -> tuple[Float[np.ndarray, " T_frames"], Bool[np.ndarray, " T_frames"]]:
+    """As `_f0`, of the frames that lie within the wave."""
+    librosa = compiled_librosa()
+    f0 = librosa.yin(wave, fmin=_F0_MIN, fmax=_F0_MAX, sr=SAMPLE_RATE, frame_length=_YIN, hop_length=_HOP, center=False)
+    frames = librosa.util.frame(wave, frame_length=_YIN, hop_length=_HOP).T
     lag = np.rint(SAMPLE_RATE / f0).astype(int)
     length = _YIN - int(np.ceil(SAMPLE_RATE / _F0_MIN)) - 1
     later = np.take_along_axis(frames, lag[:, None] + np.arange(length), axis=1)

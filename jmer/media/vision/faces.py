@@ -152,6 +152,8 @@ def _detect(frame: np.ndarray, *, side: int, step: float, neighbours: int) -> Fl
     """Makes one search of `SEARCHES` and returns the boxes in pixels of the frame."""
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     scale = min(1.0, side / max(grey.shape))
+    if round(min(grey.shape) * scale) < min(_cascade().getOriginalWindowSize()):
+        return np.zeros((0, 4))  # a side that is shorter than the smallest face, and may be nothing once it is scaled
     if scale < 1:
         grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     boxes = _cascade().detectMultiScale(grey, scaleFactor=step, minNeighbors=neighbours)

@@ -7,6 +7,7 @@ import pytest
 from scipy.fft import dct
 
 from jmer.base.types import SAMPLE_RATE, Media
+from jmer.features.audio import lite
 from jmer.features.audio.lite import MELS, MFCC, MFCCS, PROSODY, LiteAudio, LogMel, Prosody, describe
 
 TIME = np.arange(2 * SAMPLE_RATE) / SAMPLE_RATE
@@ -143,3 +144,20 @@ def test_less_than_a_window_is_absent(samples: int):
     assert prepared.payload is None
     assert prepared.status == "degraded"
     assert "less than one window" in prepared.reason
+
+
+def test_f0_is_the_same_however_many_frames_are_computed_at_once(monkeypatch: pytest.MonkeyPatch):
+    """Clips of minutes are computed in parts, since their frames would take gigabytes."""
+    rng = np.random.default_rng(0)
+    wave = (np.sin(np.cumsum(0.06 + 0.01 * rng.normal(size=50_000))) / 3).astype(np.float32)
+    whole = lite._f0(wave)
+    monkeypatch.setattr(lite, "_F0_FRAMES", 32)
+    for at_once, in_parts in zip(whole, lite._f0(wave), strict=True):
+        np.testing.assert_array_equal(in_parts, at_once)
+
+
+def test_a_voice_that_begins_with_the_last_frame_has_no_cycles():
+    """The last frame of a wave of a whole number of frames is centred on the wave's end."""
+    wave = harmonic(np.full(3200, 200.0))
+    times, heights = lite._peaks(wave, np.full(21, 200.0), 20, 21)
+    assert len(times) == len(heights) == 0
