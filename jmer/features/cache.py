@@ -6,18 +6,20 @@ locks are needed, over a network either. A checksum finds damage later.
 
 import hashlib
 import json
+import logging
 import os
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from jmer.base.errors import UserError
+from jmer.base.errors import StorageError, UserError
 from jmer.base.types import Extracted
 from jmer.features import libraries
 from jmer.features.extractor import Extractor
+
+_log = logging.getLogger(__name__)
 
 _DIGEST = 32  # bytes
 
@@ -50,7 +52,7 @@ class Cache:
             raise self._unusable(error) from error
         digest, body = data[:_DIGEST], data[_DIGEST:]
         if hashlib.sha256(body).digest() != digest:
-            print(f"cache entry {path} is damaged; its features are computed again", file=sys.stderr)
+            _log.warning(f"cache entry {path} is damaged; its features are computed again")
             return None
         head, _, values = body.partition(b"\n")
         entry = json.loads(head)
@@ -91,7 +93,8 @@ class Cache:
             raise self._unusable(error) from error
 
     def _unusable(self, error: OSError) -> UserError:
-        return UserError(
+        kind = UserError if isinstance(error, NotADirectoryError) else StorageError
+        return kind(
             f"cache {self.root} cannot be used ({error.strerror}); "
             "name another folder with --config.cache or JMER_CACHE"
         )

@@ -43,7 +43,7 @@ def test_gives_back_what_was_put(tmp_path: Path):
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "noise"])
-def test_damage_is_noticed_and_said(tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]):
+def test_damage_is_noticed_and_said(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture):
     cache = Cache(tmp_path)
     cache.put(KEYS[0], AUDIO, Extracted(vector=vector(KEYS[0])))
     (file,) = (path for path in tmp_path.rglob("*") if path.is_file())
@@ -51,7 +51,7 @@ def test_damage_is_noticed_and_said(tmp_path: Path, damage: str, capsys: pytest.
     data[-3] ^= 16
     file.write_bytes({"flip": bytes(data), "cut": bytes(data[:700]), "empty": b"", "noise": b"\0" * 3000}[damage])
     assert cache.get(KEYS[0], AUDIO) is None
-    assert f"{file} is damaged" in capsys.readouterr().err
+    assert f"{file} is damaged" in caplog.text
     cache.put(KEYS[0], AUDIO, Extracted(vector=vector(KEYS[0])))
     assert cache.get(KEYS[0], AUDIO) is not None
 
