@@ -192,7 +192,7 @@ def check_quick_start(printed: dict[str, list[str]]) -> None:
 def check_answers(printed: dict[str, list[str]]) -> None:
     """The starter answers where its encoders are, and names what is missing where they are not."""
     _, texts, video = printed["jmer.predict"]
-    assert "I just got the job!" in texts
+    assert "I just got" in texts  # the table cuts a text to make room for a reason
     assert "Yuck." in video
     vtt = Path("talk.vtt").read_text()
     assert vtt.startswith("WEBVTT")
