@@ -61,8 +61,11 @@ def main(path: str, settings: dict[str, Any]) -> None:
     ]
     for batch in batches:
         segment = batch.pop("segment")
-        # A mask of three axes keeps packed dialogues apart; a token of padding sees the other padding.
-        batch["mask"] = segment[:, :, None] == segment[:, None, :] if settings["packed"] else segment > 0
+        # A mask over pairs of tokens keeps packed dialogues apart; a token of padding sees the other padding. It has an
+        # axis for the heads since transformers 5.
+        pairs = segment[:, :, None] == segment[:, None, :]
+        apart = pairs[:, None] if transformers.__version__ >= "5" else pairs
+        batch["mask"] = apart if settings["packed"] else segment > 0
     model = Classifier(settings["model"], classes=int(file["classes"]), dropout=0.1)
     model.train()
     trained = [p for p in model.parameters() if p.requires_grad]
