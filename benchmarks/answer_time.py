@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
         return " ".join(rng.choice(WORDS, words))
 
     def dialogue(length: int) -> list[dict[str, str]]:
-        return [{"speaker": "ab"[i % 2], "text": text(rng.integers(3, 10))} for i in range(length)]
+        return [{"speaker": "ab"[i % 2], "text": text(int(rng.integers(3, 10)))} for i in range(length)]
 
     rows = {
         "one text, 1 to 70 words": [timed(predictor.predict, text(n), args.calls) for n in LENGTHS],

@@ -304,8 +304,10 @@ def _by_kind(
                 wrong += [row["status"]] * (row["status"] not in case.statuses) + ["reason"] * (
                     case.says not in row["reason"]
                 )
+        lost = sum("a worker process" in rows[name]["reason"] for name in members)
         counted = ", ".join(f"{number} {status}" for status, number in sorted(statuses.items()))
-        told = rows[members[0]]["reason"][:110] if len(members) == 1 else ""
+        told = f"{lost} crashed a worker" if lost else ""
+        told = rows[members[0]]["reason"][:110] if len(members) == 1 else told
         outcome = f"{counted}; at most {slowest:.1f} s, {most >> 20} MiB{'; ' if told else ''}{told}"
         promise = "its own row, 30 s, 1 GiB" if "poison" not in kind else "fails alone"
         case = f"{kind} ({len(members)})" if len(members) > 1 else kind

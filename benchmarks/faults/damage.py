@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
-import tiny
+import tiny  # pyright: ignore[reportMissingImports] (of the tests)
 
 import jmer
 from benchmarks.faults.outcomes import Row, show

@@ -152,7 +152,7 @@ def _row(phase: str, number: signal.Signals, ended: Sequence[Ended]) -> Row:
     )
 
 
-def rows(*, count: int = 20, seed: int = 0) -> list[Row]:
+def rows(*, count: int = 20, seed: int = 0, phases: Sequence[str] = PHASES) -> list[Row]:
     """Sends `count` of each signal in each phase."""
     rng, found = random.Random(seed), []
     with tempfile.TemporaryDirectory(prefix="jmer-signals-") as name:
@@ -166,7 +166,7 @@ def rows(*, count: int = 20, seed: int = 0) -> list[Row]:
         assert process.wait() == 0
         folder = Path(name) / "broken"
         folder.mkdir()
-        for phase in PHASES:
+        for phase in phases:
             for number in (signal.SIGTERM, signal.SIGINT):
                 ended: list[Ended] = []
                 while len(ended) < count:
@@ -210,8 +210,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--phase", choices=PHASES, help="this phase alone")
     args = parser.parse_args()
-    return show("signals to extraction", rows(count=args.count, seed=args.seed))
+    phases = [args.phase] if args.phase else PHASES
+    return show("signals to extraction", rows(count=args.count, seed=args.seed, phases=phases))
 
 
 if __name__ == "__main__":
