@@ -115,7 +115,8 @@ def once(
     process = _start(folder, marked=phase == "encoding")
     _wait(phase, folder, process, rng, startup=startup)
     kept = _entries(folder / "cache")
-    if process.poll() is not None:
+    if process.poll() is not None or (folder / "out").exists():
+        process.wait()
         return None
     sent = time.monotonic()
     if group:

@@ -6,6 +6,7 @@ all exceptions. While compiled code runs, no handler runs at all. A thread there
 exception has taken effect, and ends the process if that takes too long.
 """
 
+import atexit
 import contextlib
 import multiprocessing
 import os
@@ -79,6 +80,8 @@ def caught(*, ends_process: bool) -> Iterator[Interruption]:
         signal that comes after the block no longer changes the exit code.
     """
     interruption = Interruption()
+    if ends_process:
+        atexit.register(_ignore_signals)
     signals, pipe = os.pipe()
     os.set_blocking(pipe, False)
     handlers = {
@@ -103,6 +106,12 @@ def caught(*, ends_process: bool) -> Iterator[Interruption]:
             os.close(signals)
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+
+
+def _ignore_signals() -> None:
+    """Is called when the interpreter ends. It would give signals their default back, which replaces the exit code."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _is_unwinding() -> bool:

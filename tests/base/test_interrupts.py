@@ -180,3 +180,26 @@ def test_a_process_that_does_not_leave_is_ended_with_its_workers(what: str, tmp_
         assert time.monotonic() - begin < 3
         assert process.stderr.read().splitlines() == [interrupts.MESSAGE]
     assert is_gone(child, within=5)
+
+
+ENDING = """
+import os, sys, time
+from jmer.base import cli
+
+class Slow:
+    def __del__(self, write=os.write, sleep=time.sleep):  # called when all modules are taken down
+        write(1, b"ending\\n")
+        sleep(1)
+
+slow = Slow()
+sys.exit(cli.run(lambda _: None))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_end_changes_nothing(number: signal.Signals):
+    with subprocess.Popen([sys.executable, "-c", ENDING], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ending\n"
+        process.send_signal(number)
+        assert process.wait(10) == 0
