@@ -12,7 +12,6 @@ The command runs as it is. Only its workers are watched: they import this file, 
 ends, and does what the name of a poisoned clip says.
 """
 
-import argparse
 import csv
 import ctypes
 import os
@@ -32,7 +31,7 @@ import av
 import numpy as np
 
 from benchmarks.faults.clip_cases import Special, mutants, specials, tone, wav
-from benchmarks.faults.outcomes import Row, show
+from benchmarks.faults.outcomes import Row, parser, show
 from jmer import extract
 from jmer.base import cli
 from jmer.base.types import MODALITIES
@@ -329,10 +328,7 @@ def _meld_row(folder: Path, cases: Sequence[Special]) -> Row:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = parser(__doc__, count=1000).parse_args()
     return show(f"{args.count} bad clips", rows(count=args.count, seed=args.seed))
 
 

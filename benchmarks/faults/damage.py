@@ -7,7 +7,6 @@ falls back to the checkpoint before with a warning, or finds that the cache has 
 Files that jmer writes and does not read back, such as environment.json and the log of epochs, are not counted.
 """
 
-import argparse
 import logging
 import random
 import sys
@@ -24,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 import tiny  # pyright: ignore[reportMissingImports] (of the tests)
 
 import jmer
-from benchmarks.faults.outcomes import Row, show
+from benchmarks.faults.outcomes import Row, parser, show
 from jmer.base.types import Extracted
 from jmer.dataset import store
 from jmer.features.audio.lite import MFCC
@@ -44,10 +43,7 @@ SILENT = "read as if it were whole"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=400)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = parser(__doc__, count=400).parse_args()
     return show(f"{args.count} damaged files", rows(count=args.count, seed=args.seed))
 
 

@@ -8,7 +8,6 @@ signal that comes before Python has loaded jmer ends the process as it ends any 
 until it is done and has to write the same bytes as an unbroken one. Exits with 1 if a promise was not kept.
 """
 
-import argparse
 import os
 import random
 import signal
@@ -21,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.faults.outcomes import Row, show
+from benchmarks.faults.outcomes import Row, parser, show
 from jmer import extract
 from jmer.base import cli, files
 from jmer.features import engine
@@ -208,11 +207,9 @@ def _child(argv: list[str]) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--phase", choices=PHASES, help="this phase alone")
-    args = parser.parse_args()
+    options = parser(__doc__, count=20)
+    options.add_argument("--phase", choices=PHASES, help="this phase alone")
+    args = options.parse_args()
     phases = [args.phase] if args.phase else PHASES
     return show("signals to extraction", rows(count=args.count, seed=args.seed, phases=phases))
 

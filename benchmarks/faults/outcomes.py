@@ -1,5 +1,6 @@
 """The rows of the tables of faults: what was promised of a fault, and what came of it."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,14 @@ class Row:
     promise: str
     outcome: str
     held: bool
+
+
+def parser(doc: str | None, *, count: int) -> argparse.ArgumentParser:
+    """Returns the options that every count of random faults has. doc: of the script. count: the full one."""
+    options = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--count", type=int, default=count)
+    options.add_argument("--seed", type=int, default=0)
+    return options
 
 
 def show(title: str, rows: Sequence[Row]) -> int:

@@ -46,34 +46,31 @@ def swallowed(_: Sequence[str]) -> None:
     works_on()
 
 
-def within_another_error(_: Sequence[str]) -> None:
-    """As the import of a module in C that is interrupted."""
-    try:
-        kill()
-        works_on()
-    except KeyboardInterrupt:
-        raise ImportError("half of a module") from None
+def replaced_by(error: Exception | None) -> Callable[[Sequence[str]], None]:
+    """Something else is raised in the place of the interruption, or nothing just before the end."""
+
+    def main(_: Sequence[str]) -> None:
+        try:
+            kill()
+            works_on()
+        except KeyboardInterrupt:
+            if error:
+                raise error from None
+
+    return main
 
 
-def as_user_error(_: Sequence[str]) -> None:
-    """As an extraction whose workers got the signal too."""
-    try:
-        kill()
-        works_on()
-    except KeyboardInterrupt:
-        raise UserError("the workers are gone") from None
-
-
-def just_before_the_end(_: Sequence[str]) -> None:
-    try:
-        kill()
-        works_on()
-    except KeyboardInterrupt:
-        pass
+MAINS = {
+    "in a finaliser": in_finaliser,
+    "swallowed": swallowed,
+    "in the import of a module in C": replaced_by(ImportError("half of a module")),
+    "in an extraction whose workers got it too": replaced_by(UserError("the workers are gone")),
+    "just before the end": replaced_by(None),
+}
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("main", [in_finaliser, swallowed, within_another_error, as_user_error, just_before_the_end])
+@pytest.mark.parametrize("main", MAINS.values(), ids=MAINS)
 def test_a_signal_is_never_lost(main: Callable, capsys: pytest.CaptureFixture[str]):
     begin = time.monotonic()
     assert cli.run(main, []) == 75

@@ -2,8 +2,9 @@
 
 import json
 import logging
+import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -12,27 +13,13 @@ import pytest
 import tiny
 
 import jmer
+from benchmarks.faults.damage import FAULTS, flipped
 from jmer.base import files
 from jmer.dataset import manifest, store
 from jmer.runs import directory
 from jmer.runs.directory import Calibration, RunDirectory
 from jmer.training import checkpoint
 
-
-def flipped(data: bytes, rng: np.random.Generator) -> bytes:
-    changed = bytearray(data)
-    changed[rng.integers(len(data))] ^= 1 << rng.integers(8)
-    return bytes(changed)
-
-
-# What is done to a file: its content before -> after; None deletes the file.
-FAULTS: dict[str, Callable[[bytes, np.random.Generator], bytes | None]] = {
-    "one bit": flipped,
-    "another bit": flipped,
-    "cut": lambda data, rng: data[: len(data) // 2],
-    "empty": lambda data, rng: b"",
-    "deleted": lambda data, rng: None,
-}
 SEALED = ("config.json", "features.json", "calibration.json", "diverged.json")
 
 
@@ -47,7 +34,7 @@ def run(trained, tmp_path) -> Path:
 
 def faults(file: Path) -> Iterator[str]:
     """Damages a file in each way, and mends it again."""
-    good, rng = file.read_bytes(), np.random.default_rng(0)
+    good, rng = file.read_bytes(), random.Random(0)
     for name, fault in FAULTS.items():
         bad = fault(good, rng)
         if bad is None:
@@ -119,7 +106,7 @@ def test_training_goes_on_from_the_checkpoint_before(tiny_dataset, trained, run,
     (run / "diverged.json").unlink()
     last = checkpoint.latest_epoch(run / "checkpoints")
     file = next(f for f in (run / f"checkpoints/{last}/state").rglob("*") if f.stat().st_size > 1000)
-    file.write_bytes(flipped(file.read_bytes(), np.random.default_rng(1)))
+    file.write_bytes(flipped(file.read_bytes(), random.Random(1)))
     tiny.train(tiny_dataset, run, seeds=2)
     screen = said.readouterr()
     assert f"checkpoints/{last} is left out: " in screen.err
