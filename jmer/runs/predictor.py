@@ -77,9 +77,9 @@ def _model(paths: Sequence[str | Path], *, vote: bool | None) -> Voters | Expert
         vote = bool(others) or members[0].options.vote
         if not vote and members[0].options.seeds > 1:
             _log.warning(
-                "%s holds %d seeds, and the first one (%d) predicts; jmer.load(..., vote=True) lets all of them vote",
-                path, members[0].options.seeds, members[0].options.seed,
-            )  # fmt: skip
+                f"{path} holds {members[0].options.seeds} seeds, and the first one ({members[0].options.seed}) "
+                "predicts; jmer.load(..., vote=True) lets all of them vote"
+            )
     return Voters(members, vote=vote)
 
 
@@ -248,7 +248,7 @@ class Predictor:
                 if not isinstance(self._model, Experts):
                     raise
                 self._left_out[name] = str(error)
-                _log.warning("%s is left out: %s", name, error)
+                _log.warning(f"{name} is left out: {error}")
         return self._extractors
 
 

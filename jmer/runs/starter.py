@@ -68,5 +68,5 @@ def build(modality: str, described: Mapping[str, Any], folder: Path) -> Extracto
             f"the weights of {options['model']} are not those that the starter was trained on; fetch the encoder again"
         )
     if isinstance(extractor, PooledLayers) and extractor.is_in_halves:
-        _log.info("%s holds a copy in half precision, not the published bytes", extractor.encoder_folder)
+        _log.info(f"{extractor.encoder_folder} holds a copy in half precision, not the published bytes")
     return extractor

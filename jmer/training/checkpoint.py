@@ -40,7 +40,7 @@ def latest_epoch(folder: Path) -> int:
             if not (fault := _fault(folder / str(epoch))):
                 return epoch
             if epoch in _epochs(folder):  # training removes old epochs while others read
-                _log.warning("checkpoint %s is left out: %s", folder / str(epoch), fault)
+                _log.warning(f"checkpoint {folder / str(epoch)} is left out: {fault}")
         if _epochs(folder) == found:
             return 0
     return 0
