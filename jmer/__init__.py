@@ -12,7 +12,9 @@ from the folders above it. tests/test_imports.py reads the order from this list:
     graph       graphs over speakers and utterances, and propagation on any graph
     nn          encoders, graph layers, fusion, and the model that they make up
     training    losses, optimiser, sampling, metrics, devices, checkpoints
+    pages       HTML pages that need nothing else: timelines and reports
     runs        the run directory, training into it, prediction and reports from it
+    serve       the page of jmer.demo: uploads in, timelines out
     tuning      fine-tuning of encoders on dialogues
     config      the defaults that a training config begins with
 

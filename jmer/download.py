@@ -15,14 +15,15 @@ import logging
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from jmer.base import cli
+from jmer.base import cli, locks
 from jmer.base.errors import UserError, did_you_mean
 from jmer.corpora import csvfile, meld
-from jmer.corpora.fetch import archive, remote
+from jmer.corpora.fetch import archive, disk, remote
 
 _log = logging.getLogger(__name__)
 
@@ -121,11 +122,21 @@ def fetch(
       keep: keep the archives within the archive.
 
     Raises:
-      UserError: the download fails, or the archive is damaged, refused or holds something else.
+      UserError: the download fails, the archive is damaged, refused or holds something else, or another process
+        downloads into the folder.
       StorageError: the disk is full, or may not be written to.
     """
     source = SOURCES[name]
-    sha256 = sha256 or source.sha256 or ""
+    refusal = f"another process downloads {name} into {root}; wait until it ends, or give another --root"
+    with ExitStack() as stack:
+        with disk.writing(root):
+            stack.enter_context(locks.held(root / f".{source.folder}.lock", refusal=refusal))
+        return _fetch(name, root, archive_file, url=url, sha256=sha256 or source.sha256 or "", keep=keep)
+
+
+def _fetch(name: str, root: Path, archive_file: Path | None, *, url: str, sha256: str, keep: bool) -> Path:
+    """Does what `fetch` does, in a folder that no other process downloads into."""
+    source = SOURCES[name]
     tree, stage = root / source.folder, root / f"{source.folder}.partial"
     if tree.is_dir():  # a user who unpacked MELD by hand may have left archives in it, which jmer must not delete
         try:

@@ -18,6 +18,7 @@ os.environ.setdefault(
 import jax
 import jaxtyping
 import pytest
+from browser import browser  # noqa: F401 (a fixture)
 
 # Shapes and types in signatures are checked at run time, over the whole test run.
 jaxtyping.install_import_hook("jmer", "type_checker.check")

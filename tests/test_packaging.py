@@ -122,7 +122,8 @@ def test_console_command_is_the_main_of_the_package(project: dict[str, Any]):
 
 def test_every_import_is_declared(root: Path, project: dict[str, Any]):
     declared = {normal(requirement) for requirement in project["dependencies"]}
-    declared |= {normal(requirement) for requirement in project["optional-dependencies"]["beam"]}
+    for extra in ("beam", "demo", "onnx"):
+        declared |= {normal(requirement) for requirement in project["optional-dependencies"][extra]}
     distributions = packages_distributions()
     imported: dict[str, str] = {}
     for file in (root / "jmer").rglob("*.py"):

@@ -3,22 +3,17 @@
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import tiny
+import reading_runs
 from media_files import GREEN, RED, sine, write_clip, write_wav
 
 import jmer
-from jmer import extract, predict
+from jmer import predict
 from jmer.base import cli
-from jmer.base.options import from_config
 from jmer.base.types import Dialogue, Utterance
-from jmer.dataset import build
-from jmer.dataset.options import ExtractOptions
 
-WORDS = ("wonderful", "awful", "fine", "terrible", "lovely", "so so")
 SRT = """1
 00:00:00,100 --> 00:00:00,900
 ADA: This is wonderful!
@@ -40,27 +35,12 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def dataset(folder: Path) -> Path:
-    """Texts by VADER and sounds by MFCC."""
-    rng = np.random.default_rng(0)
-    rows = ["dialogue,utterance,speaker,text,label,split,clip"]
-    for d, split in enumerate(("train",) * 4 + ("dev", "test")):
-        for i in range(4):
-            clip = write_wav(folder / f"d{d}u{i}.wav", 0.1 * rng.standard_normal(8_000), rate=16_000)
-            rows.append(
-                f"d{d},{i},{'ab'[i % 2]},{WORDS[(d + i) % 6]} day,{tiny.LABELS[(d + i) % 3]},{split},{clip.name}"
-            )
-    (folder / "table.csv").write_text("\n".join(rows) + "\n")
-    config: Any = extract.default_config()
-    config.source, config.root, config.out = "table", str(folder / "table.csv"), str(folder / "packed")
-    config.text.model, config.audio.model, config.video.model = "vader", "mfcc", "none"
-    config.workers, config.cache = 1, str(folder / "cache")
-    return build.extract_dataset(from_config(ExtractOptions, config))
+    return reading_runs.extract_dataset(folder)
 
 
 @pytest.fixture(scope="module")
 def run(dataset: Path, folder: Path) -> Path:
-    tiny.train(dataset, folder / "run", encoder="none", graph="none", epochs=2)
-    return folder / "run"
+    return reading_runs.train(dataset, folder / "run")
 
 
 @pytest.fixture(scope="module")

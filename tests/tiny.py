@@ -18,6 +18,10 @@ from jmer.dataset.flat import flatten, gather
 from jmer.nn.model import Model
 from jmer.nn.options import ModelOptions
 from jmer.runs import fit
+from jmer.runs.directory import Calibration, Run, RunDirectory
+from jmer.runs.inputs import Inputs, Modality, model_of
+from jmer.runs.progress import Progress
+from jmer.training import steps
 from jmer.training.options import TrainOptions
 
 DIMS = {"text": 6, "audio": 5, "video": 4}
@@ -40,6 +44,37 @@ def model(
         sequence_dims=tuple(sequence_dims.items()),
         labels=LABELS,
         states=states,
+    )
+
+
+def untrained(workdir: Path, *, keep: int = 1, **options: Any) -> Run:
+    """A run of random parameters, for `keep` epochs of each seed, which does not lie on the disk."""
+    small: dict[str, Any] = {"hidden": 8, "heads": 2, "past": 3, "future": 2}
+    chosen = TrainOptions(**small | options)
+    inputs = Inputs(
+        labels=LABELS,
+        dataset_fingerprint="f",
+        modalities={m: Modality(dim=d, extractor={}, fingerprint="f") for m, d in DIMS.items()},
+        sequence_dims=SEQUENCE_DIMS if chosen.sequences else {},
+    )
+    made, rng = model_of(chosen, inputs), np.random.default_rng(3)
+    params = jax.tree.map(
+        lambda x: rng.normal(0.1, 0.4, (chosen.seeds, keep, *x.shape[1:])).astype(x.dtype),
+        jax.eval_shape(lambda: steps.init_params(made, seeds=chosen.all_seeds)),
+    )
+    widths = inputs.dims | {f"{m}_sequence": dim for m, dim in inputs.sequence_dims.items()}
+    stats = {
+        f"{m}_{name}": rng.uniform(0.5, 1, d).astype(np.float32) for m, d in widths.items() for name in steps.STATS
+    }
+    return Run(
+        directory=RunDirectory(workdir),
+        options=chosen,
+        inputs=inputs,
+        model=made,
+        params=params,
+        stats=stats,
+        progress=Progress.start(seeds=chosen.seeds, keep=keep),
+        calibration=Calibration(seeds=(0.8,) * chosen.seeds, vote=0.7),
     )
 
 

@@ -38,7 +38,6 @@ FAULTS: Mapping[str, Callable[[bytes, random.Random], bytes | None]] = {
     "deleted": lambda data, rng: None,
 }
 DESCRIPTIONS = ("config.json", "features.json", "calibration.json")  # what is read of a run besides its checkpoints
-OPTIONAL = ("calibration.json",)  # its absence says that a run is not calibrated
 SILENT = "read as if it were whole"
 
 
@@ -128,7 +127,7 @@ def attempts(
             file.write_bytes(bad)
         try:
             outcome = SILENT if same(read(), whole) and (bad != good) else "another result in silence"
-            if bad == good or (bad is None and file.name in OPTIONAL):
+            if bad == good:
                 outcome = "no fault"
             elif warnings.said:
                 outcome = "said, and the one before is used"

@@ -15,19 +15,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
+from benchmarks.faults import commands
 from benchmarks.faults.outcomes import Row, parser, show
 from jmer import extract
 from jmer.base import cli, files
 from jmer.features import engine
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PHASES = ("start-up", "decoding", "encoding")
-SECONDS = 10.0
 _MARK = "JMER_SIGNALS_MARK"
 
 
@@ -40,53 +38,20 @@ class _Marked(engine._Engine):
         super()._encode(target, group)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """What came of one signal.
-
-    code: the exit code; negative for a signal.
-    after: seconds between the signal and the end.
-    early: whether the signal came before the command could know of it.
-    """
-
-    code: int
-    after: float
-    early: bool
-    orphans: int
-    lost: int
-
-
 def _start(folder: Path, *, marked: bool) -> subprocess.Popen[bytes]:
-    fields = {"source": "meld", "root": ROOT / "data/sample", "workers": 2, "cache": folder / "cache"}
+    fields = {"source": "meld", "root": commands.ROOT / "data/sample", "workers": 2, "cache": folder / "cache"}
     arguments = [f"--config.{name}={value}" for name, value in (fields | {"out": folder / "out"}).items()]
     program = [__file__, "--child"] if marked else ["-m", "jmer.extract"]
-    with (folder / "output.txt").open("ab") as output:
-        return subprocess.Popen(
-            [sys.executable, *program, f"--config={ROOT / 'configs/extract/lite.py'}", *arguments],
-            cwd=ROOT,
-            env=os.environ | {_MARK: str(folder / "mark")},
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    return commands.start(
+        [*program, f"--config={commands.ROOT / 'configs/extract/lite.py'}", *arguments],
+        folder,
+        environment={_MARK: folder / "mark"},
+    )
 
 
 def _entries(cache: Path) -> dict[Path, int]:
     found = [path for path in cache.glob("*/*/*") if not path.name.startswith(".")]
     return {path: path.stat().st_mtime_ns for path in found}
-
-
-def _session(number: int) -> list[int]:
-    """Returns the processes of a session that still run."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, session, *_ = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(session) == number and state not in "ZX":
-            found.append(int(stat.parent.name))
-    return found
 
 
 def _wait(phase: str, folder: Path, process: subprocess.Popen[bytes], rng: random.Random, *, startup: float) -> None:
@@ -108,48 +73,17 @@ def _wait(phase: str, folder: Path, process: subprocess.Popen[bytes], rng: rando
 
 def once(
     phase: str, number: signal.Signals, folder: Path, rng: random.Random, *, group: bool, startup: float
-) -> Ended | None:
+) -> commands.Ended | None:
     """Starts the command, sends it one signal, and waits for its end; None if it was done before."""
-    begin = time.monotonic()
     process = _start(folder, marked=phase == "encoding")
     _wait(phase, folder, process, rng, startup=startup)
     kept = _entries(folder / "cache")
     if process.poll() is not None or (folder / "out").exists():
         process.wait()
         return None
-    sent = time.monotonic()
-    if group:
-        os.killpg(process.pid, number)
-    else:
-        process.send_signal(number)
-    try:
-        code = process.wait(3 * SECONDS)
-    except subprocess.TimeoutExpired:
-        code = 0
-    after = time.monotonic() - sent
-    time.sleep(0.3)  # for the kernel, to end the workers of a process that was ended
-    left = _session(process.pid)
-    for pid in left:
-        os.kill(pid, signal.SIGKILL)
+    ended = commands.interrupt(process, number, group=group)
     now = _entries(folder / "cache")
-    lost = sum(now.get(path) != written for path, written in kept.items())
-    early = code == -number and sent - begin < startup / 2
-    return Ended(code=code, after=after, early=early, orphans=len(left), lost=lost)
-
-
-def _row(phase: str, number: signal.Signals, ended: Sequence[Ended]) -> Row:
-    codes = Counter("before jmer was loaded" if e.early else f"exit code {e.code}" for e in ended)
-    slowest = max(e.after for e in ended)
-    orphans, lost = sum(e.orphans for e in ended), sum(e.lost for e in ended)
-    told = ", ".join(f"{count} {what}" for what, count in codes.most_common())
-    return Row(
-        case=f"{number.name} during {phase} ({len(ended)})",
-        promise="exit code 75 within 10 s, no worker left",
-        outcome=f"{told}; at most {slowest:.1f} s; {orphans} workers left; {lost} features lost",
-        held=all((e.code == cli.EXIT_INTERRUPTED or e.early) and e.after <= SECONDS for e in ended)
-        and not orphans
-        and not lost,
-    )
+    return replace(ended, lost=sum(now.get(path) != written for path, written in kept.items()))
 
 
 def rows(*, count: int = 20, seed: int = 0, phases: Sequence[str] = PHASES) -> list[Row]:
@@ -168,7 +102,7 @@ def rows(*, count: int = 20, seed: int = 0, phases: Sequence[str] = PHASES) -> l
         folder.mkdir()
         for phase in phases:
             for number in (signal.SIGTERM, signal.SIGINT):
-                ended: list[Ended] = []
+                ended: list[commands.Ended] = []
                 while len(ended) < count:
                     group = len(ended) % 2 == 1
                     result = once(phase, number, folder, rng, group=group, startup=startup)
@@ -176,14 +110,14 @@ def rows(*, count: int = 20, seed: int = 0, phases: Sequence[str] = PHASES) -> l
                         _clear(folder)
                     else:
                         ended.append(result)
-                found.append(_row(phase, number, ended))
+                found.append(commands.interrupted_row(phase, number, ended))
         process = _start(folder, marked=False)
         code = process.wait()
         same = code == 0 and _hashes(folder / "out") == _hashes(whole / "out")
         outcome = "the same bytes as an unbroken run's" if same else f"exit code {code}, other bytes"
         found.append(Row(case="the command once more", promise="the same dataset", outcome=outcome, held=same))
         if not all(row.held for row in found):
-            print((folder / "output.txt").read_text()[-5000:], file=sys.stderr)
+            print(commands.told(folder), file=sys.stderr)
     return found
 
 

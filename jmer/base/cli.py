@@ -16,8 +16,10 @@ import errno
 import importlib.util
 import logging
 import os
+import re
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -68,6 +70,9 @@ def run(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None 
             return EXIT_INTERRUPTED
         if fault:
             print(f"error: {fault}", file=sys.stderr)
+        if code == StorageError.exit_code and argv is None:
+            # Threads and hooks of libraries, such as TensorBoard's, try to write what is left, and fail as well.
+            sys.unraisablehook = threading.excepthook = lambda _: None
         return code
 
 
@@ -96,7 +101,10 @@ def _storage_fault(error: Exception) -> str:
         return f"{where}{error.strerror}; {_STORAGE[error.errno]}"
     text = " ".join(str(error).split())
     number = next((n for n in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) if os.strerror(n) in text), None)
-    return "" if number is None else f"{text}; {_STORAGE[number]}"
+    if number is None:
+        return ""
+    named = re.search(r"""["' ](/[^"' ;]+)""", text)  # the rest is for those who know the library
+    return f"{named[1]}: {os.strerror(number)}; {_STORAGE[number]}" if named else f"{text}; {_STORAGE[number]}"
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

@@ -3,12 +3,14 @@
 A sealed file is a JSON object that holds the SHA-256 of its own content, so that a reader finds a flipped bit.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from jmer.base.errors import UserError
 
@@ -22,13 +24,48 @@ def sha256(file: Path) -> str:
 
 
 def save_text(file: Path, text: str) -> None:
-    """Writes a text file atomically, so that a reader sees the old text or the new one, never a part.
+    """Writes a text file, as `save_bytes` does.
 
     Bytes that were read with `surrogateescape` are written as they were.
     """
+    save_bytes(file, text.encode("utf-8", errors="surrogateescape"))
+
+
+def save_bytes(file: Path, data: bytes) -> None:
+    """Writes a file atomically, so that a reader sees the old content or the new one, never a part.
+
+    Several processes may write the file at the same time; one of them is the last.
+
+    Raises:
+      OSError: the disk is full, for one. The old content stays, nothing else is left, and the error names the file.
+    """
     partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text, encoding="utf-8", errors="surrogateescape")
-    os.replace(partial, file)
+    try:
+        with _own(partial) as stream:
+            try:
+                stream.write(data)
+                stream.flush()
+                os.replace(partial, file)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    partial.unlink()
+                raise
+    except OSError as error:
+        error.filename, error.filename2 = str(file), None
+        raise
+
+
+def _own(partial: Path) -> BinaryIO:
+    """Opens an empty file for writing, which no other process has: each waits until the one before has renamed it."""
+    while True:
+        stream = os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT, 0o666), "wb")
+        with contextlib.suppress(OSError):  # a file system without locks, on which two writers have to take care
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(stream.fileno()), partial.stat()):
+                stream.truncate()
+                return stream
+        stream.close()
 
 
 def save_json(file: Path, value: Any) -> None:
@@ -62,7 +99,7 @@ def load_sealed(file: Path, *, cure: str, required: bool = True) -> dict[str, An
     fault = "its SHA-256 is not the one that it holds"
     try:
         content = json.loads(file.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # RecursionError: thousands of brackets in brackets
         content, fault = None, str(error)
     if not isinstance(content, dict) or (content[SEAL] != seal(content) if SEAL in content else required):
         raise UserError(f"{file} is damaged ({fault}); {cure}")

@@ -40,6 +40,21 @@ class Interruption:
         """Is told that the command has ended. Later signals change nothing."""
         self._over.set()
 
+    def at_exit(self) -> None:
+        """Is called when the interpreter ends, after the hooks that the command has registered.
+
+        What is left is to take down modules and objects. That gives signals their default back, which replaces the exit
+        code. After an interruption it is left out, because libraries in C++ were cut off anywhere: JAX whose compiler
+        was interrupted ends the process by a segmentation fault.
+        """
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        if self.signalled:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(Exception):
+                    stream.flush()
+            _end_process()
+
     def handle(self, number: int, frame: FrameType | None) -> None:
         """The handler: raises KeyboardInterrupt, unless one that was raised before is being cleaned up after."""
         if not self._over.is_set():
@@ -81,7 +96,7 @@ def caught(*, ends_process: bool) -> Iterator[Interruption]:
     """
     interruption = Interruption()
     if ends_process:
-        atexit.register(_ignore_signals)
+        atexit.register(interruption.at_exit)
     signals, pipe = os.pipe()
     os.set_blocking(pipe, False)
     handlers = {
@@ -106,12 +121,6 @@ def caught(*, ends_process: bool) -> Iterator[Interruption]:
             os.close(signals)
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-
-
-def _ignore_signals() -> None:
-    """Is called when the interpreter ends. It would give signals their default back, which replaces the exit code."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _is_unwinding() -> bool:

@@ -7,6 +7,7 @@ of Threefry or `rbg`: benchmarks/randomness.py shows what each costs in an epoch
 """
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -34,6 +35,16 @@ def _hash(x: jax.Array) -> jax.Array:
     x = (x ^ (x >> 16)) * jnp.uint32(0x21F0AAAD)
     x = (x ^ (x >> 15)) * jnp.uint32(0xD35A2D97)
     return x ^ (x >> 15)
+
+
+def so_far(utterances: Any) -> Bool[Array, "U U"]:
+    """Returns whether the utterance of the column is that of the row or an earlier one.
+
+    Args:
+      utterances: U, which need not be known while a program is exported.
+    """
+    number = jnp.arange(utterances)
+    return number[:, None] >= number[None]
 
 
 def dropout(module: nn.Module, x: Float[Array, "*shape"], *, rate: float) -> Float[Array, "*shape"]:

@@ -245,6 +245,8 @@ class Prediction:
     gates: modality -> its share in the answer, in [0, 1]; 0 for an absent modality. With hybrid fusion also `joint`,
       the branch of all modalities together; empty with early fusion, which weighs none.
     modalities: those that the answer rests on.
+    attention: utterance id -> how much the model's graph attended to that utterance of the dialogue, itself included;
+      they sum to 1. Empty where it was not asked for, or the model has no graph attention.
     status: `ok`; `degraded` where a modality that was given is damaged or could not be used; `failed` where no answer
       could be given.
     reason: why the status is not `ok`; empty where it is.
@@ -259,5 +261,6 @@ class Prediction:
     start: float | None = None
     end: float | None = None
     modalities: tuple[str, ...] = ()
+    attention: Mapping[str, float] = field(default_factory=dict)
     status: Status = "ok"
     reason: str = ""

@@ -38,7 +38,8 @@ FILLED = ("dialogue", "utterance", "speaker", "split")  # the columns whose cell
 _DEV_NAMES = ("val", "valid", "validation", "development")
 # The names that a table may have for a split, in lower case -> jmer's names.
 SPLIT_OF = {name: name for name in SPLITS} | {"training": "train"} | dict.fromkeys(_DEV_NAMES, "dev")
-_TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?)")
+_DIGITS = 1000  # of a whole number; Python reads none of more than 4,300
+_TIME = re.compile(r"(?:(?:(\d{1,9}):)?(\d{1,9}):)?(\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,7 +250,7 @@ def _utterance(cells: Mapping[str, str], known: Mapping[str, str], clip: clips.C
 
 
 def _in_order(turns: list[tuple[str, Utterance]]) -> tuple[Utterance, ...]:
-    if all(cell.isdecimal() for cell, _ in turns):
+    if all(cell.isdecimal() and len(cell) <= _DIGITS for cell, _ in turns):
         turns = sorted(turns, key=lambda turn: int(turn[0]))
     return tuple(utterance for _, utterance in turns)
 

@@ -59,7 +59,7 @@ def flatten(
                 flat.frame_mask[m][start + u, : len(sequence)] = True
             _check_finite(dialogue, m, np.isfinite(flat.sequences[m][here]).all(axis=(1, 2)))
         flat.mask[here] = True
-        flat.first[start] = True
+        flat.first[start] |= len(dialogue) > 0
         numbers = {name: i for i, name in enumerate(dict.fromkeys(dialogue.speakers))}
         flat.speaker[here] = [numbers[name] for name in dialogue.speakers]
         flat.label[here] = dialogue.labels

@@ -21,14 +21,39 @@
 """
 
 import functools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jmer.base import files
+from jmer.base import files, forms
 from jmer.base.errors import UserError
+from jmer.base.forms import at_least
+from jmer.base.types import MODALITIES
 
 SCHEMA_VERSION = 4
+
+
+def _described(value: Any) -> bool:
+    """The form of an extractor's spec; an absent modality has none."""
+    return value is None or isinstance(value, dict)
+
+
+# What a reader relies on. Any number of these is at most a trillion, and a vector has at most 16 million numbers.
+_WIDTH = at_least(0, 1 << 24)
+_FORM = {
+    "name": str,
+    "labels": [str],
+    "splits": {str: {"dialogues": at_least(0), "utterances": at_least(0)}},
+    "modalities": {m: {"dim": _WIDTH, "extractor": _described, "fingerprint": str} for m in MODALITIES},
+    "sequence_dims": {str: _WIDTH},
+    "sequence_lengths?": {str: _WIDTH},
+    "rows": [dict],
+    "notes": [str],
+    "views": at_least(0),
+    "files": {str: str},
+}
+_SPLIT = re.compile(r"\w[\w.-]*", re.ASCII)
 _UNSEALED = 3  # the earlier version that is read too, whose manifest does not hold its own hash
 MANIFEST = "manifest.json"
 
@@ -37,7 +62,8 @@ def read(path: Path) -> dict[str, Any]:
     """Returns the manifest of a dataset directory.
 
     Raises:
-      UserError: there is no dataset directory, it is of another schema version, or the manifest is damaged.
+      UserError: there is no dataset directory, it is of another schema version, or the manifest is damaged or was not
+        written by jmer.
     """
     file = path / MANIFEST
     if not file.is_file():
@@ -47,12 +73,37 @@ def read(path: Path) -> dict[str, Any]:
     cure = "run jmer.extract again"
     manifest = files.load_sealed(file, cure=cure, required=False)
     version = manifest.get("schema_version")
-    if version not in (_UNSEALED, SCHEMA_VERSION):
+    if type(version) is not int or version not in (_UNSEALED, SCHEMA_VERSION):
         raise UserError(
             f"{file}: schema_version is {version}, this jmer reads {_UNSEALED} and {SCHEMA_VERSION}; {cure}, or use "
             "the jmer that wrote it"
         )
-    return files.load_sealed(file, cure=cure, required=version != _UNSEALED)
+    manifest = files.load_sealed(file, cure=cure, required=version != _UNSEALED)
+    if fault := forms.fault(manifest, _FORM) or _disagreement(manifest):
+        raise UserError(f"{file} is no manifest of jmer's: {fault}; {cure}, or get the dataset anew")
+    return manifest
+
+
+def _disagreement(manifest: Mapping[str, Any]) -> str:
+    """Returns which entries of a manifest contradict each other, or name what lies elsewhere; empty if none do."""
+    labels, splits, views, dims = (manifest[name] for name in ("labels", "splits", "views", "sequence_dims"))
+    lengths = manifest.get("sequence_lengths", dims)
+    if not labels or len(set(labels)) < len(labels):
+        return f"labels are {forms.shown(labels)}, and no set of names"
+    if wrong := [name for name in splits if not _SPLIT.fullmatch(name)]:
+        return f"splits has {forms.shown(wrong[0])}, which is no name of a split"
+    if views >= max(len(splits), 1) or not all(view_split(i + 1) in splits for i in range(views)):
+        return f"views is {views}, and splits are {', '.join(splits)}"
+    if wrong := [name for name in dims if name not in MODALITIES or name not in lengths]:
+        return f"sequence_dims has {forms.shown(wrong[0])}"
+    if wrong := [name for name in manifest["files"] if Path(name).name != name]:
+        return f"files has {forms.shown(wrong[0])}, which does not lie beside it"
+    return ""
+
+
+def view_split(number: int) -> str:
+    """Returns the name of the split that holds a view of train; views are numbered from 1."""
+    return f"train_view{number}"
 
 
 def write(folder: Path, entries: Mapping[str, Any]) -> None:

@@ -44,10 +44,11 @@ def layouts(lengths: Sequence[int] | np.ndarray, *, batch_utterances: int) -> li
     """Returns packing patterns for dialogues of these lengths, in batches of about `batch_utterances`.
 
     Dialogues of up to 32 utterances share one width, those of up to 128 another, and so on by fours, so that one long
-    dialogue does not make all rows long. Rows are filled by best fit, longest dialogues first.
+    dialogue does not make all rows long. Rows are filled by best fit, longest dialogues first. A dialogue without
+    utterances has no slot.
     """
     classes: dict[int, list[int]] = {}
-    for length in map(int, lengths):
+    for length in filter(None, map(int, lengths)):
         bound = 32
         while bound < length:
             bound *= 4

@@ -2,7 +2,7 @@
 
 The shards are written record by record, without TFDS's builder, for two reasons. Memory stays flat however long the
 corpus is. And the bytes are the same in every run, while the builder serialises protobuf maps in hash order. The result
-is an ordinary TFDS folder: `tfds.builder_from_directory(path).as_data_source("train")` reads it.
+is an ordinary TFDS folder: `tfds.builder_from_directory(path).as_data_source("train")` reads it, as jmer does not.
 """
 
 import errno
@@ -26,8 +26,14 @@ from jmer.base.types import MODALITIES, UNLABELLED, Features
 from jmer.dataset import manifest as manifests
 from jmer.dataset import records
 from jmer.dataset.manifest import MANIFEST as MANIFEST  # the name of the file, for messages about a dataset
+from jmer.dataset.manifest import view_split as view_split
 
 _TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+
+
+def shard_file(split: str) -> str:
+    """Returns the name of the one file that holds a split; that of `_TEMPLATE`."""
+    return f"jmer-{split}.array_record-00000-of-00001"
 
 
 def write(
@@ -121,11 +127,6 @@ def _write_shards(
     return {"splits": sizes, "sequence_lengths": lengths}
 
 
-def view_split(number: int) -> str:
-    """Returns the name of the split that holds a view of train; views are numbered from 1."""
-    return f"train_view{number}"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """A dataset directory, opened and checked.
@@ -187,17 +188,29 @@ class Dataset:
         """Yields the dialogues of a split, each read when it is asked for.
 
         Raises:
-          UserError: the dataset has no such split.
+          UserError: the dataset has no such split, or a record is damaged or holds something else than the manifest
+            says.
         """
-        import tensorflow_datasets as tfds
-
         if name not in self.manifest["splits"]:
             raise UserError(f"{self.path}: no split '{name}' (it has {', '.join(self.manifest['splits'])})")
-        builder: Any = tfds.builder_from_directory(self.path)
-        source = functools.cache(builder.as_data_source)
-        size = self.manifest["splits"][name]["dialogues"]
-        members = [(name, i) for i in range(size)] if self.members is None else self.members[name]
-        return (records.from_example(source(split)[i], self.dims, self.sequence_dims) for split, i in members)
+        if self.members is None:
+            return self._shard(name).all(**self.manifest["splits"][name])
+        shard = functools.cache(self._shard)
+        return (shard(split)[i] for split, i in self.members[name])
+
+    def _shard(self, split: str) -> records.Shard:
+        """Returns the records of a stored split.
+
+        They are not read by `tfds.builder_from_directory`, which imports the Python classes that features.json names:
+        a stranger may have written that file.
+        """
+        return records.Shard(
+            self.path / shard_file(split),
+            dims={m: each["dim"] for m, each in self.manifest["modalities"].items() if each["dim"]},
+            sequence_dims=self.manifest["sequence_dims"],
+            wanted=(self.dims, self.sequence_dims),
+            classes=len(self.labels),
+        )
 
 
 def load(path: Path) -> Dataset:
@@ -208,6 +221,8 @@ def load(path: Path) -> Dataset:
     """
     manifest = manifests.read(path)
     manifests.check_files(path, manifest)
+    if missing := [name for name in map(shard_file, manifest["splits"]) if name not in manifest["files"]]:
+        raise UserError(f"{path / MANIFEST} is no manifest of jmer's: files lacks {missing[0]}; run jmer.extract again")
     dims = {m: manifest["modalities"][m]["dim"] for m in MODALITIES if manifest["modalities"][m]["dim"]}
     return Dataset(
         path=path,

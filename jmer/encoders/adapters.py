@@ -3,6 +3,7 @@
 A directory of adapters names its base encoder and holds no weights of the base. This file does not import JAX.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,13 +15,15 @@ from jaxtyping import Float32
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from jmer.base import files
+from jmer.base import files, forms
 from jmer.base.errors import UserError
+from jmer.base.forms import at_least
 from jmer.encoders import hub
 
 CONFIG = hub.ADAPTERS
 WEIGHTS = "adapter_model.safetensors"
 
+_FORM = {"r": at_least(1), "lora_alpha": float, "base_model_name_or_path": str}
 _START = "base_model.model."
 _FIRST, _SECOND = ".lora_A.weight", ".lora_B.weight"
 
@@ -82,12 +85,12 @@ def read(folder: Path, *, field: str) -> Adapters:
             raise UserError(
                 f"{where}: {name} is {config[name]!r}; jmer covers {value!r} only; merge them into the base"
             )
-    rank, alpha, base = (config.get(name) for name in ("r", "lora_alpha", "base_model_name_or_path"))
-    if not isinstance(rank, int) or not isinstance(alpha, int | float) or not isinstance(base, str) or rank < 1:
+    if forms.fault(config, _FORM) or not math.isfinite(config["lora_alpha"]):
         raise UserError(f"{where} lacks r, lora_alpha or base_model_name_or_path; fetch the adapters again")
+    rank, alpha, base = (config[name] for name in _FORM)
     try:
         tensors = load_file(folder / WEIGHTS)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:  # the last three for types of F8
         raise UserError(f"{field}: {folder / WEIGHTS} cannot be read ({error}); fetch the adapters again") from error
     factors = {}
     for name, first in tensors.items():
@@ -95,7 +98,7 @@ def read(folder: Path, *, field: str) -> Adapters:
             continue
         stem = name.removesuffix(_FIRST)
         second = tensors.get(stem + _SECOND)
-        if second is None or first.shape[0] != rank or second.shape[1:] != (rank,):
+        if second is None or first.ndim != 2 or len(first) != rank or second.shape[1:] != (rank,):
             raise UserError(f"{field}: {folder / WEIGHTS}: the factors of {stem} do not fit; fetch the adapters again")
         factors[stem.removeprefix(_START) + ".weight"] = first.T.astype(np.float32), second.T.astype(np.float32)
     if 2 * len(factors) != len(tensors):

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jmer.base import files
+from jmer.base import files, forms
 from jmer.base.errors import UserError
+from jmer.base.forms import at_least
+from jmer.base.options import from_config
 from jmer.encoders import adapters, hub
 from jmer.encoders.adapters import Adapters
 from jmer.encoders.passages import ContextOptions
 
 NOTE = "jmer.json"
 FORMAT = 2  # of the note
+_FORM = {"modality": str, "labels": [str], "layer": at_least(0), "context": dict, "base_sha256": str}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +86,8 @@ def open_model(model: str, *, field: str) -> Opened:
     if not (directory / adapters.CONFIG).is_file():
         return Opened(given=model, folder=directory, directory=directory, note=note)
     found = adapters.read(directory, field=field)
-    folder = hub.resolve(found.base, field=f"{field}: the base of the adapters in {directory}")
+    with hub.named_by(directory / adapters.CONFIG):
+        folder = hub.resolve(found.base, field=f"{field}: the base of the adapters in {directory}")
     return Opened(given=model, folder=folder, directory=directory, adapters=found, note=note)
 
 
@@ -94,9 +98,12 @@ def _note(directory: Path, *, field: str) -> Note:
             f"{field}: {directory / NOTE} has format {content.get('format')}, but this version of jmer reads format "
             f"{FORMAT}; use the jmer that wrote it, or fine-tune again"
         )
+    fault = forms.fault(content, _FORM)
     try:
-        context = ContextOptions(**content["context"])
-        given = {name: content[name] for name in ("modality", "layer", "base_sha256")}
-        return Note(labels=tuple(content["labels"]), context=context, **given)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{field}: {directory / NOTE} is damaged ({error}); fine-tune again") from error
+        context = None if fault else from_config(ContextOptions, content["context"])
+    except UserError as error:
+        context, fault = None, str(error)
+    if context is None:
+        raise UserError(f"{field}: {directory / NOTE} is damaged ({fault}); fine-tune again")
+    given = {name: content[name] for name in ("modality", "layer", "base_sha256")}
+    return Note(labels=tuple(content["labels"]), context=context, **given)

@@ -5,6 +5,7 @@ path of a parameter is its published name. Two differences remain: PyTorch calls
 `weight`, and it orders a kernel's axes the other way round.
 """
 
+import fnmatch
 import functools
 import hashlib
 import itertools
@@ -215,10 +216,16 @@ def _shards(file: Path) -> list[Path]:
     if file.suffix != ".json":
         return [file]
     try:
-        names = set(json.loads(file.read_bytes())["weight_map"].values())
-        return [file.parent / name for name in sorted(names)]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        names = sorted(set(json.loads(file.read_bytes())["weight_map"].values()))
+        wrong = [name for name in names if "/" in name or not fnmatch.fnmatchcase(name, hub.SHARDS)]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{file} cannot be read (it has no usable weight_map); fetch the model again") from error
+    if wrong:  # a file elsewhere is not this model's, and `hub.sha256` would not hash it
+        raise UserError(
+            f"{file} names '{wrong[0]}'; expected files beside it, such as model-00001-of-00002.safetensors; fetch the "
+            "model again"
+        )
+    return [file.parent / name for name in names]
 
 
 def _safetensors(file: Path) -> dict[str, Callable[[], np.ndarray]]:
@@ -228,7 +235,10 @@ def _safetensors(file: Path) -> dict[str, Callable[[], np.ndarray]]:
         raise UserError(f"{file} cannot be read ({_line(error)}); fetch the model again") from error
 
     def tensor(name: str) -> np.ndarray:
-        return np.asarray(tensors.get_tensor(name), np.float32)
+        try:
+            return np.asarray(tensors.get_tensor(name), np.float32)
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:  # such as a type of eight bits
+            raise UserError(f"{file}: weight {name} cannot be read ({_line(error)}); fetch the model again") from error
 
     return {name: functools.partial(tensor, name) for name in tensors.keys()}  # noqa: SIM118 (not a mapping)
 
@@ -237,8 +247,10 @@ def _flax_weights(file: Path) -> dict[str, Callable[[], np.ndarray]]:
     """Reads the Flax format of transformers, whose paths have the number of a layer as a part of its own: `layer/0`."""
     try:
         tree = flatten_dict(msgpack_restore(file.read_bytes()))
-    except (ValueError, TypeError, KeyError, AssertionError) as error:
+    except Exception as error:  # msgpack, Flax and numpy raise exceptions of many kinds on damaged bytes
         raise UserError(f"{file} cannot be read ({_line(error)}); fetch the model again") from error
+    if wrong := [path for path, value in tree.items() if not isinstance(value, np.ndarray | np.number)]:
+        raise UserError(f"{file} holds no array as {'.'.join(map(str, wrong[0]))}; fetch the model again")
 
     def array(path: tuple[str, ...], value: Any) -> np.ndarray:
         value = np.asarray(value, np.float32)

@@ -50,17 +50,17 @@ class Tokenizer:
 
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        except (OSError, ValueError, KeyError, TypeError, ImportError) as error:  # each, for some lacking file
-            first = str(error).strip().splitlines()[0]
+            self.limit = min(positions, int(self._tokenizer.model_max_length))
+            self.padding = int(self._tokenizer.pad_token_id or 0)
+            self.mask: int | None = self._tokenizer.mask_token_id
+        except Exception as error:  # transformers and tokenizers raise exceptions of many kinds on damaged files
+            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
             if "custom code" in first:  # the rest of the message advises to trust the code
                 first = "its tokenizer is Python code in the directory, which jmer does not run"
             raise UserError(
                 f"text.model: {model} cannot be loaded: {first}; expected a model with its tokenizer (tokenizer.json, "
                 "or its vocabulary)"
             ) from error
-        self.limit = min(positions, self._tokenizer.model_max_length)
-        self.padding = int(self._tokenizer.pad_token_id or 0)
-        self.mask: int | None = self._tokenizer.mask_token_id
 
     @property
     def first(self) -> int:

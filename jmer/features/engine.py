@@ -68,17 +68,23 @@ def results_of(
     *,
     dims: Mapping[str, int] = MappingProxyType({}),
     strict: bool = False,
+    after: int = 0,
     progress: Callable[[int], object] = lambda done: None,
 ) -> list[dict[str, Extracted]]:
     """Returns what one dialogue gives in each modality, by utterance. A recording of several is decoded once.
 
     The arguments and the errors are those of `extract_dialogue`, except for a clip that cannot be read: it is an error
-    only with `strict`, and the status `failed` otherwise. `progress` is that of `extract`.
+    only with `strict`, and the status `failed` otherwise. `progress` is that of `extract`. The first `after` utterances
+    are there to be read around the others, and get no results.
     """
     dims = {modality: extractor.dim for modality, extractor in extractors.items()} | dict(dims)
     results: list[dict[str, Extracted]] = []
     wanted: list[dict[str, Extractor]] = []
-    for utterance in dialogue.utterances:
+    for number, utterance in enumerate(dialogue.utterances):
+        if number < after:
+            results.append({})
+            wanted.append({})
+            continue
         settled, todo = inputs.without_work(utterance, extractors, dims, where=dialogue.id)
         results.append(settled)
         wanted.append({modality: extractors[modality] for modality in todo})
@@ -364,7 +370,7 @@ def _encode(extractor: Extractor, prepared: Sequence[Prepared], *, exact: bool) 
             results.append(_without_payload(item))
             continue
         vector, sequence = next(encoded)
-        if np.isfinite(vector).all():
+        if all(np.isfinite(x).all() for x in (vector, sequence) if x is not None):
             results.append(Extracted(vector=vector, sequence=sequence, status=item.status, reason=item.reason))
         else:
             results.append(Extracted(vector=None, status="degraded", reason="the features are not finite"))

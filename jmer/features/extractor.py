@@ -140,6 +140,11 @@ class Extractor(SequenceOptions, abc.ABC):
         return False
 
     @property
+    def reads_later(self) -> bool:
+        """Whether the features of an utterance depend on later turns of the dialogue."""
+        return False
+
+    @property
     @abc.abstractmethod
     def dim(self) -> int:
         """D of the vector."""

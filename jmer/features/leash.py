@@ -93,13 +93,13 @@ def _picklable(error: Exception) -> Exception:
 def main(pipe: Connection, initializer: Callable[[], object]) -> None:
     """Runs a worker: calls the initializer, then works until the pipe is closed."""
     global _leash
-    _end_with_parent()
+    end_with_parent()
     initializer()
     _leash = _Leash(pipe)
     _leash.serve()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Ends this worker when the main process ends, however it ends and whatever the worker is doing."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

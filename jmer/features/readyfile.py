@@ -20,6 +20,7 @@ from jaxtyping import Float32, Float64
 
 from jmer.base.errors import UserError
 from jmer.corpora import csvfile, header
+from jmer.features import npz
 
 Key = tuple[str, ...]
 
@@ -367,8 +368,9 @@ class _Npz(ReadyFile):
                 if name == member:
                     raise UserError(f"{where}: is no .npy; expected the arrays of numpy.savez alone: leave it out")
                 try:
-                    with archive.open(member) as stream:
-                        values = np.lib.format.read_array(stream, allow_pickle=False)
+                    values = npz.read_array(archive, member, where=where)
+                except UserError:
+                    raise
                 except Exception as error:  # zipfile and numpy raise exceptions of many kinds on damaged bytes
                     raise UserError(
                         f"{where}: cannot be read ({_line(error)}); expected an array of numbers, [D] or [T, D]: save "

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jmer.base import forms
 from jmer.base.errors import UserError
 from jmer.base.options import Field, option
 from jmer.features.audio.encoder import HFAudio
@@ -101,8 +102,11 @@ def build(spec: Mapping[str, Any]) -> Extractor:
     """Returns the extractor that gave `spec`.
 
     Raises:
-      UserError: this jmer has no such extractor, has another version of it, or finds other weights.
+      UserError: this jmer has no such extractor, has another version of it, or finds other weights; or the description
+        has another form.
     """
+    if fault := forms.fault(spec, _FORM, at="its description"):
+        raise UserError(f"an extractor cannot be made: {fault}; use the jmer that made the features")
     name = f"{spec['modality']} extractor '{spec['kind']}'"
     cls = next((c for c in _classes(spec["modality"]) if c.kind == spec["kind"]), None)
     if cls is None:
@@ -114,6 +118,8 @@ def build(spec: Mapping[str, Any]) -> Extractor:
         )
     if unknown := spec["options"].keys() - {field.name for field in dataclasses.fields(cls)}:
         raise UserError(f"{name} has no option '{min(unknown)}' here; use the jmer that made the features")
+    if wrong := [field.name for field in dataclasses.fields(cls) if not _has_type(field, spec["options"])]:
+        raise UserError(f"{name} has a wrong or no option '{wrong[0]}'; use the jmer that made the features")
     extractor = cls(**spec["options"])
     if extractor.weights != spec["weights"]:
         raise UserError(
@@ -127,6 +133,16 @@ def build(spec: Mapping[str, Any]) -> Extractor:
             "that made them"
         )
     return extractor
+
+
+_FORM = {"modality": str, "kind": str, "version": int, "options": dict, "weights": str}
+
+
+def _has_type(field: dataclasses.Field[Any], options: Mapping[str, Any]) -> bool:
+    """Says whether an option is given with a value of its type, or left out and has a default."""
+    if field.name not in options:
+        return field.default is not dataclasses.MISSING
+    return type(options[field.name]) is field.type or (field.type is float and type(options[field.name]) is int)
 
 
 def _classes(modality: str) -> tuple[type[Extractor], ...]:

@@ -103,10 +103,17 @@ def propagation(
         # Full precision: rounding to the short formats of accelerators would move residues across the threshold.
         residue = jnp.matmul(pushed, transition, precision="highest")
     result = result + last * residue
-    if top_k is None or top_k >= result.shape[-1]:
+    size = result.shape[-1]
+    if top_k is None or (isinstance(size, int) and top_k >= size):
         return result
+    if not isinstance(size, int):  # an exported program has graphs of any size, also of fewer than top_k nodes
+        result = jnp.pad(result, [(0, 0)] * (result.ndim - 1) + [(0, top_k)], constant_values=-1)
     values, nodes = jax.lax.top_k(result, top_k)  # of equal entries the lower index comes first
-    return jnp.put_along_axis(jnp.zeros_like(result), nodes, values, axis=-1, inplace=False)
+    least, last = values[..., -1:], nodes[..., -1:]
+    kept = (result > least) | (
+        (result == least) & (jax.lax.broadcasted_iota(nodes.dtype, result.shape, result.ndim - 1) <= last)
+    )
+    return jnp.where(kept, result, 0)[..., :size]
 
 
 _compiled = jax.jit(propagation, static_argnames=("order", "top_k", "scheme"))

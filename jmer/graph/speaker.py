@@ -18,6 +18,7 @@ from jmer.base.types import Rows
 from jmer.graph.forms import Banded, Dense, Graph, Segments, Window
 
 _DENSE_LIMIT = 12  # nodes of a row for each slot of the window, measured by benchmarks/graph_forms.py
+_SLOTS_LIMIT = 64  # slots of the window up to which a graph of rows of any width is banded
 _WHO, _WHEN = ("same", "other"), ("past", "future")
 
 
@@ -53,11 +54,13 @@ def speaker_graph(
       form: `dense`, `banded` or `segments`, which hold the same edges; `auto` takes the quickest form for these shapes.
     """
     _, u, m = present.shape
-    # Offsets beyond the width of a row reach no node.
-    window = Window(tuple(o for o in range(-min(past, u - 1), min(future, u - 1) + 1) if o != 0), m)
+    known = isinstance(u, int)  # an exported program has rows of any width
+    if known:  # offsets beyond the width of a row reach no node
+        past, future = min(past, u - 1), min(future, u - 1)
+    window = Window(tuple(o for o in range(-past, future + 1) if o != 0), m)
     if form == "auto":
         slots = len(window.offsets) + m - 1
-        form = "dense" if u * m <= _DENSE_LIMIT * slots else "banded"
+        form = "dense" if (u * m <= _DENSE_LIMIT * slots if known else slots > _SLOTS_LIMIT) else "banded"
     if form not in FORMS:
         raise ValueError(f"graph form '{form}'; expected auto, {', '.join(FORMS)}")
     return FORMS[form](present, rows, window, np.array(distance_bins, np.int32))
@@ -65,15 +68,18 @@ def speaker_graph(
 
 def _dense(present: jax.Array, rows: Rows, window: Window, bins: np.ndarray) -> Dense:
     _, u, m = present.shape
-    offset = np.arange(u) - np.arange(u)[:, None]
-    joined = np.isin(offset, window.offsets)[None] & (rows.dialogue[:, :, None] == rows.dialogue[:, None, :])
+    number = np.arange(u) if isinstance(u, int) else jnp.arange(u)
+    offset = number - number[:, None] if isinstance(u, int) else number[None] - number[:, None]
+    least, most = min((0, *window.offsets)), max((0, *window.offsets))
+    inside = (offset >= least) & (offset <= most) & (offset != 0)
+    joined = inside[None] & (rows.dialogue[:, :, None] == rows.dialogue[:, None, :])
     within = _relation(offset[None], rows.speaker[:, :, None] != rows.speaker[:, None, :], bins)
     # [B, U, M, U, M]: the last two axes send, the two before receive.
     same_stream = np.eye(m, dtype=np.bool_)[None, None, :, None]
     between = _crossings(m, bins)[None, None, :, None]
     relation = jnp.where(same_stream, within[:, :, None, :, None], between)
-    same_utterance = np.eye(u, dtype=np.bool_)[None, :, None, :, None]
-    mask = jnp.where(same_stream, joined[:, :, None, :, None], same_utterance)
+    same_utterance = (offset == 0)[None, :, None, :, None]
+    mask = (same_stream & joined[:, :, None, :, None]) | (~same_stream & same_utterance)
     mask &= present[:, :, :, None, None] & present[:, None, None]
     return Dense(relation.reshape(-1, u * m, u * m), mask.reshape(-1, u * m, u * m))
 
@@ -101,15 +107,17 @@ def _segments(present: jax.Array, rows: Rows, window: Window, bins: np.ndarray) 
 FORMS = {"dense": _dense, "banded": _banded, "segments": _segments}
 
 
-def _relation(offset: np.ndarray, other: jax.Array, bins: np.ndarray) -> jax.Array:
+def _relation(offset: np.ndarray | jax.Array, other: jax.Array, bins: np.ndarray) -> jax.Array:
     """Returns the relations of edges within a stream, from sender to receiver.
 
     Args:
       offset: how many utterances the sender is after the receiver.
       other: whether they have different speakers.
     """
-    kind = 4 * np.searchsorted(bins, np.abs(offset)) + (offset > 0)
-    return jnp.array(kind, jnp.int32) + 2 * other.astype(jnp.int32)
+    kind = (offset > 0).astype(np.int32)
+    for last in bins.tolist():
+        kind = kind + 4 * (abs(offset) > last).astype(np.int32)
+    return jnp.asarray(kind, jnp.int32) + 2 * other.astype(jnp.int32)
 
 
 def _crossings(streams: int, bins: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jmer.base.masks import dropout, masked_softmax
+from jmer.base.masks import dropout, masked_softmax, so_far
 from jmer.base.products import dense
 from jmer.base.types import Rows
 from jmer.nn.options import EncoderOptions, LayerOptions
@@ -34,7 +34,7 @@ def dialogue_pairs(rows: Rows, *, causal: bool) -> Pairs:
     mask, dialogue, speaker = rows
     allowed = mask[:, :, None] & mask[:, None, :] & (dialogue[:, :, None] == dialogue[:, None, :])
     if causal:
-        allowed &= jnp.tril(jnp.ones(allowed.shape[1:], jnp.bool_))[None]
+        allowed &= so_far(mask.shape[1])[None]
     return Pairs(mask=allowed, same_speaker=speaker[:, :, None] == speaker[:, None, :])
 
 

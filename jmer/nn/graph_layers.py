@@ -5,6 +5,7 @@ All layers are made in one way: from the graph's options, the width `features` o
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -13,7 +14,10 @@ from jmer.graph import Graph, propagation
 from jmer.nn.options import GraphOptions
 
 _NEGATIVE_SLOPE = 0.2  # of the leaky ReLU in GAT; Velickovic et al. 2018, section 2.1
-_ROUNDS = 2  # of messages in GRNN
+ROUNDS = 2  # of messages in GRNN
+_COLUMNS = 32  # senders whose weights are computed at a time, so that a long dialogue needs little memory
+
+ATTENTION = "attention"  # the collection into which GAT puts its weights where the caller asks for them
 
 
 class _Relational(nn.Module):
@@ -65,7 +69,7 @@ class GRNN(_Relational):
     @nn.compact
     def __call__(self, graph: Graph, x: Float[Array, "B U M D"]) -> Float[Array, "B U M D"]:
         w, cell = self.weights(self.features), nn.GRUCell(self.features, name="cell")
-        for _ in range(_ROUNDS):
+        for _ in range(ROUNDS):
             x, _ = cell(x, self.messages(graph, x, w))
         return x
 
@@ -76,6 +80,9 @@ class GAT(nn.Module):
     The features are divided evenly among `options.heads`. A learned scalar for the edge's relation and head is added to
     each attention logit before the leaky ReLU (Busbridge et al. 2019, equation 3, with a constant in place of the
     projected edge); self-loops are one more relation. With `relations` 0 the layer ignores relations.
+
+    Where the collection `ATTENTION` is mutable, the layer stores `[V, B, U, M]` there: how much each node attends to
+    each of the V = U M senders, as the mean over the heads.
     """
 
     options: GraphOptions
@@ -95,6 +102,15 @@ class GAT(nn.Module):
             by_relation = self.param("a_relation", nn.initializers.zeros_init(), (self.relations + 1, heads))
         sent, received = (jnp.einsum("bumhd,hd->bumh", projected, a) for a in (a_send, a_receive))
         out = graph.attend(projected, sent, received, by_relation, slope=_NEGATIVE_SLOPE)
+        if self.is_mutable_collection(ATTENTION):
+            _, u, m = nodes
+
+            def weights(sender: jax.Array) -> jax.Array:
+                marked = jax.nn.one_hot(sender, u * m, dtype=x.dtype).reshape(1, u, m, 1, 1)
+                values = jnp.broadcast_to(marked, (*nodes, heads, 1))
+                return graph.attend(values, sent, received, by_relation, slope=_NEGATIVE_SLOPE).mean(axis=(-2, -1))
+
+            self.sow(ATTENTION, "weights", jax.lax.map(weights, jnp.arange(u * m), batch_size=_COLUMNS))
         return out.reshape(*nodes, self.features) + jnp.broadcast_to(bias, (*nodes, self.features))
 
 

@@ -16,17 +16,19 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jmer.base.labels import SENTIMENTS
-from jmer.base.masks import dropout
+from jmer.base.masks import dropout, so_far
 from jmer.base.options import names_in
 from jmer.base.products import dense
 from jmer.base.types import Batch, Rows
 from jmer.nn import mixing
 from jmer.nn.attention import CoAttention
+from jmer.nn.carry import CARRY, SUMS, remembers
 from jmer.nn.encoder import Encoder
 from jmer.nn.fusion import EarlyFusion, GatedFusion, LateFusion, drop_modality
+from jmer.nn.graph_layers import ATTENTION
 from jmer.nn.options import ModelOptions
 from jmer.nn.pooling import AttentionPooling
 from jmer.nn.speaker_graph import SpeakerGraph
@@ -36,6 +38,7 @@ _CLIP = 10.0
 # Adam moves each parameter by about the learning rate in a step, too little to tell the hidden states of an encoder
 # apart. The parameters of their softmax are therefore multiplied by this.
 _STEEP = 10.0
+_SPEAKERS = 8  # for whom a model that remembers has room at first
 
 
 class Output(NamedTuple):
@@ -161,7 +164,13 @@ class Model(nn.Module):
             # Nothing that stands where the modality is absent, not even NaN, goes any further.
             x = jnp.where(here[..., None], self._standardised(modality, x.astype(jnp.float32)), 0)
             if o.speaker_mean:
-                x = jnp.concatenate([x, _from_mean(x, here, batch.rows, causal=o.causal)], axis=-1)
+                known = remembers(self)
+                other = (
+                    self._from_mean_so_far(modality, x, here, batch.speaker)
+                    if known
+                    else _from_mean(x, here, batch.rows, causal=o.causal)
+                )
+                x = jnp.concatenate([x, other], axis=-1)
             width = x.shape[-1]
             if modality in sequence_dims:
                 # Pooling comes before mixup, which thus mixes the frames of the same two utterances in the same shares.
@@ -189,6 +198,18 @@ class Model(nn.Module):
         weights = nn.softmax(_STEEP * self.param(f"{modality}_states", nn.initializers.zeros, states.shape[-2:-1]))
         mean = jnp.einsum("bupkd,k->bupd", states, weights)
         return mean.reshape(*mean.shape[:2], -1)
+
+    def _from_mean_so_far(
+        self, modality: str, x: Float[Array, "B 1 D"], here: Bool[Array, "B 1"], speaker: Int[Array, "B 1"]
+    ) -> Float[Array, "B 1 D"]:
+        """Returns what `_from_mean` does, for the next utterance and by the sums over each speaker's earlier ones."""
+        b, _, d = x.shape
+        sums = self.variable(CARRY, modality + SUMS, jnp.zeros, (b, _SPEAKERS, d + 1))  # the last one counts
+        own = jax.nn.one_hot(speaker, sums.value.shape[1], axis=1)  # [B, P, 1]
+        counted = jnp.concatenate([x, jnp.ones((b, 1, 1), x.dtype)], axis=-1)
+        sums.value = sums.value + own * jnp.where(here[..., None], counted, 0)
+        total = (own * sums.value).sum(axis=1, keepdims=True)
+        return jnp.where(here[..., None], x - total[..., :d] / jnp.maximum(total[..., d:], 1), 0)
 
     def _pooled(self, modality: str, batch: Batch, here: Bool[Array, "B U"], dim: int) -> Float[Array, "B U D2"]:
         """Returns the modality's sequences, each frame standardised, as one vector an utterance."""
@@ -246,7 +267,7 @@ def _from_mean(
     same = (rows.dialogue[:, :, None] == rows.dialogue[:, None]) & (rows.speaker[:, :, None] == rows.speaker[:, None])
     same = same & here[:, :, None] & here[:, None]
     if causal:
-        same = same & jnp.tril(jnp.ones(same.shape[1:], jnp.bool_))[None]
+        same = same & so_far(x.shape[1])[None]
     weight = same.astype(x.dtype) / jnp.maximum(same.sum(axis=-1, keepdims=True, dtype=x.dtype), 1)
     return jnp.where(here[..., None], x - jnp.einsum("buv,bvd->bud", weight, x), 0)
 
@@ -258,7 +279,9 @@ def _each_branch(module: type[nn.Module], *, in_axes: Any) -> Callable[..., Any]
     The outputs are `[B, U, M, ...]`.
     """
     rngs: Any = {"params": True, "dropout": True}
-    return nn.vmap(module, in_axes=in_axes, out_axes=2, variable_axes={"params": 0}, split_rngs=rngs)
+    return nn.vmap(
+        module, in_axes=in_axes, out_axes=2, variable_axes={"params": 0, ATTENTION: 0, CARRY: 0}, split_rngs=rngs
+    )
 
 
 def _branches_first(x: jax.Array) -> jax.Array:

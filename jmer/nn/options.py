@@ -17,8 +17,8 @@ GRAPH_LAYERS = ("rgcn", "gat", "grnn", "gfpush")
 class LayerOptions:
     """What all layers of the model share."""
 
-    hidden: int = option(128, "Width of every layer, a multiple of 2 and of heads.", at_least=2)
-    heads: int = option(4, "Heads of every attention between utterances.", at_least=1)
+    hidden: int = option(128, "Width of every layer, a multiple of 2 and of heads.", at_least=2, at_most=1 << 16)
+    heads: int = option(4, "Heads of every attention between utterances.", at_least=1, at_most=1024)
     dropout: float = option(0.4, "Dropout rate of features, of attention and feed-forward outputs, and of the head.",
                             at_least=0, below=1)  # fmt: skip
     precision: str = option("float32", "Type of the factors of large matrix products; everything else is float32.",
@@ -61,7 +61,7 @@ class EncoderOptions(LayerOptions, WindowOptions):
 
     encoder: str = option("bigru", "Encoder of each modality.",
                           choices=("none", "gru", "transformer", "bigru", "bigru_attention"))  # fmt: skip
-    encoder_layers: int = option(1, "Blocks of the transformer.", at_least=1)
+    encoder_layers: int = option(1, "Blocks of the transformer.", at_least=1, at_most=1000)
     co_attention: bool = option(False, "Modalities attend to each other after their encoders.")
 
 
@@ -77,7 +77,7 @@ class FusionOptions(LayerOptions):
 class GFPushOptions:
     """Mixed-order propagation, GFPush of GRAND+."""
 
-    order: int = option(4, "Steps of propagation.", at_least=0)
+    order: int = option(4, "Steps of propagation.", at_least=0, at_most=1000)
     alpha: float = option(0.2, "Share that stays at each step, of scheme ppr.", above=0, at_most=1)
     rmax: float = option(0.0, "Residues below rmax times the degree are not pushed on.", at_least=0)
     top_k: int = option(0, "Entries that are kept of each row; 0 keeps all.", at_least=0)
@@ -143,6 +143,19 @@ class AuxiliaryOptions:
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions(InputOptions, EncoderOptions, FusionOptions, GraphOptions, AuxiliaryOptions):
     """Options of the whole model."""
+
+    @property
+    def not_streamable(self) -> tuple[str, ...]:
+        """Why the model cannot answer utterance by utterance at a constant cost; empty where it can."""
+        later = f"config.future={self.future}"
+        found = {
+            f"config.encoder={self.encoder} also reads the dialogue from its end": self.encoder.startswith("bi"),
+            f"config.encoder={self.encoder} attends to every earlier utterance": self.encoder == "transformer",
+            "config.co_attention attends to every earlier utterance": self.co_attention,
+            f"with {later} the graph joins later utterances": bool(self.graph_layers) and not self.causal,
+            f"with {later} config.speaker_mean reads later utterances": self.speaker_mean and not self.causal,
+        }
+        return tuple(reason for reason, holds in found.items() if holds)
 
     def check(self) -> None:
         """Checks the options together.

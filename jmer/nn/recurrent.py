@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float
 
 from jmer.base.products import product
 from jmer.base.types import Rows
+from jmer.nn.carry import CARRY, remembers
 
 
 class GRU(nn.Module):
@@ -21,7 +22,10 @@ class GRU(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B U D"], rows: Rows) -> Float[Array, "B U D2"]:
-        """Returns the state after each utterance; a state starts from zero with each dialogue of a row."""
+        """Returns the state after each utterance; a state starts from zero with each dialogue of a row.
+
+        A model that remembers (`jmer.nn.carry`) starts from the state after the utterance before.
+        """
         b, u, d = x.shape
         h, directions = self.hidden, 2 if self.bidirectional else 1
         # The reset, update and candidate gates are joined in one axis.
@@ -43,7 +47,13 @@ class GRU(nn.Module):
         edge = jnp.ones((1, 1, b), jnp.bool_)
         fresh = jnp.concatenate([jnp.concatenate([edge, change]), jnp.concatenate([change, edge])], axis=1)
         fresh = turned(fresh[:, :directions])
-        states = turned(recurrence(turned(gates.transpose(1, 2, 0, 3)), valid, fresh, w_rec, b_rec))
+        gates = turned(gates.transpose(1, 2, 0, 3))
+        if remembers(self):
+            state = self.variable(CARRY, "state", jnp.zeros, (directions, b, h), gates.dtype)
+            states, _ = _forward(gates, valid, jnp.zeros_like(fresh), w_rec, b_rec, start=state.value)
+            state.value = states[-1]
+        else:
+            states = turned(recurrence(gates, valid, fresh, w_rec, b_rec))
         states = states.transpose(2, 0, 1, 3).reshape(b, u, directions * h)
         return jnp.where(rows.mask[..., None], states, 0)
 
@@ -73,9 +83,17 @@ def recurrence(
 
 
 def _forward(
-    gates: jax.Array, valid: jax.Array, fresh: jax.Array, w: jax.Array, b: jax.Array
+    gates: jax.Array,
+    valid: jax.Array,
+    fresh: jax.Array,
+    w: jax.Array,
+    b: jax.Array,
+    start: jax.Array | None = None,
 ) -> tuple[jax.Array, tuple]:
+    """Returns the states, and what the backward pass needs. `start` is the state before, `[K, B, H]`, if not zeros."""
     (_, directions, batch, _), h = gates.shape, w.shape[1]
+    if start is None:
+        start = jnp.zeros((directions, batch, h), gates.dtype)
 
     def step(state: jax.Array, inputs: tuple[jax.Array, ...]) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         given, here, anew = inputs
@@ -88,7 +106,7 @@ def _forward(
         new = jnp.where(here[..., None], (1 - update) * candidate + update * state, state)
         return new, (new, both, candidate, inner)
 
-    _, (states, *kept) = jax.lax.scan(step, jnp.zeros((directions, batch, h), gates.dtype), (gates, valid, fresh))
+    _, (states, *kept) = jax.lax.scan(step, start, (gates, valid, fresh))
     return states, (valid, fresh, w, states, *kept)
 
 

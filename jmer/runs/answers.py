@@ -5,6 +5,7 @@
     .srt .vtt  subtitles with the emotion in brackets before the text
     .rttm      the lines of speaker diarisation, with the emotion in place of the speaker
     .TextGrid  one tier a speaker with the emotions as intervals, for Praat
+    .html      a timeline beside the video or sound (`jmer.pages.timeline`)
 
 The writers are jmer's own, because pysubs2 drops words in braces and takes `\\n` in a text for the end of a line, and
 praatio refuses intervals that overlap.
@@ -22,9 +23,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jmer.base import files
-from jmer.base.errors import UserError
+from jmer.base.errors import StorageError, UserError
 from jmer.base.types import UNNAMED, Prediction, Utterance
 from jmer.corpora import csvfile
+from jmer.pages.timeline import Shown, beside, embedded, timeline
 
 _LEAST_TEXT = 12  # the columns of the screen that a text keeps beside a long reason
 _MOST_SPEAKER = 16  # and those that a speaker's name gets at most
@@ -39,7 +41,7 @@ def check(path: Path, utterances: Sequence[Utterance | Prediction] = ()) -> None
       UserError: the suffix is of no kind that jmer writes, the folder does not exist, the path is a folder, or the
         format needs times and an utterance has none.
     """
-    if path.suffix.lower() not in _WRITERS:
+    if path.suffix.lower() not in (PAGE, *_WRITERS):
         known = ", ".join(SUFFIXES)
         raise UserError(f"{path}: is no kind of file that jmer writes; expected a name that ends in {known}")
     if not path.parent.is_dir():
@@ -55,24 +57,35 @@ def check(path: Path, utterances: Sequence[Utterance | Prediction] = ()) -> None
             )
 
 
-def write(path: Path, predictions: Sequence[Prediction]) -> None:
-    """Writes predictions to a file, in the format that the suffix names.
+def write(path: Path, dialogues: Sequence[Shown], *, embed: bool = False) -> None:
+    """Writes the predictions of dialogues to a file, in the format that the suffix names.
 
     An utterance without an answer has an empty label; subtitles then hold the text alone.
 
+    Args:
+      embed: whether a page holds the videos and sounds itself. Otherwise it plays them from where they lie.
+
     Raises:
-      UserError: there is no prediction, `check` refuses the path, the file cannot be written, or the format needs times
-        and an utterance has none.
+      UserError: there is no prediction, `check` refuses the path, the format needs times and an utterance has none, or
+        there is too much to embed.
+      StorageError: the file cannot be written.
     """
+    predictions = [prediction for dialogue in dialogues for prediction in dialogue.predictions]
     check(path, predictions)
     if not predictions:
         raise UserError(f"{path}: there is no prediction to write; give at least one")
-    text = _WRITERS[path.suffix.lower()](path, predictions)
+    if path.suffix.lower() == PAGE:
+        clips = [clip for dialogue in dialogues for clip in dialogue.clips if clip is not None]
+        source = embedded(clips) if embed else beside(path.parent.resolve())
+        text = timeline(dialogues, title=f"Emotions: {path.stem}", source=source)
+    else:
+        text = _WRITERS[path.suffix.lower()](path, predictions)
     try:
         # A text of the user may hold half of a surrogate pair, which no encoding takes.
         files.save_text(path, text.encode("utf-8", "replace").decode("utf-8"))
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); make room or give another path") from error
+        cure = "make room or give another path"
+        raise StorageError(f"{path}: cannot be written ({error.strerror}); {cure}") from error
 
 
 # The screen.
@@ -320,5 +333,6 @@ _WRITERS: dict[str, Callable[[Path, Sequence[Prediction]], str]] = {
     ".rttm": _rttm,
     ".textgrid": _textgrid,
 }
-_UNTIMED = (".csv", ".json")
-SUFFIXES = (".csv", ".json", ".srt", ".vtt", ".rttm", ".TextGrid")
+PAGE = ".html"
+_UNTIMED = (".csv", ".json", PAGE)
+SUFFIXES = (".csv", ".json", ".srt", ".vtt", ".rttm", ".TextGrid", PAGE)

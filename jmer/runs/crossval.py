@@ -12,7 +12,8 @@ from jmer.runs import directory
 from jmer.runs.directory import RunDirectory
 from jmer.runs.fit import fit
 from jmer.runs.report import write_scores
-from jmer.runs.scoring import Scored, calibration_errors, calibration_on, folded, predicted
+from jmer.runs.scored import Scored
+from jmer.runs.scoring import calibration_errors, calibration_on, calibration_shown, folded, predicted
 from jmer.training.calibration import cross_scaled, fit_temperature
 from jmer.training.options import TrainOptions
 
@@ -68,4 +69,5 @@ def _score(
             "members": [str(workdir)] if vote else [],
             **calibration_errors(pooled, probs, temperatures),
         },
+        calibration=calibration_shown(pooled, probs),
     )

@@ -2,7 +2,7 @@
 
     config.json        every option, as it was when the run was last trained
     features.json      format of the run, labels, fingerprint of the dataset; dim, extractor and fingerprint of each
-                       modality that the model reads; D' of each sequence that it reads
+                       modality that the model reads; D' of each sequence that it reads; whether it is calibrated
     environment.json   versions, devices, git revision, fingerprint of the dataset, whether the data was streamed
     classes.json       how often each class occurs, how often it is drawn, and what it weighs
     metrics.jsonl      one line an epoch and seed
@@ -11,6 +11,17 @@
     diverged.json      each time training stopped because parameters were not finite; absent where it never did
     checkpoints/       Orbax checkpoints, with hashes
     eval/SPLIT/        the files that jmer.evaluate writes; eval/SPLIT-vote/ for a vote
+
+A folder that jmer.export writes is a run directory too, and is opened as one. It has no log, and instead of the
+checkpoints that training goes on from it holds
+
+    export.json        the hash of every file but the card, which epochs are kept, and how far training was
+    model.safetensors  parameters and statistics; or `checkpoints/` with an Orbax checkpoint of them alone
+    README.md          the card
+    model.stablehlo    the model as a program, where that was asked for
+    stablehlo.json     the inputs and outputs of that program
+    model.onnx         the model as an ONNX file, where that was asked for
+    onnx.json          the inputs and outputs of that file
 
 The directory of a cross-validation holds `folds/N/`, each the directory of a run, and the scores of all in `eval/cv/`.
 
@@ -21,6 +32,7 @@ knows these names.
 import functools
 import json
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -29,10 +41,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from filelock import FileLock, Timeout
 from jax.sharding import SingleDeviceSharding
 
-from jmer.base import files
+from jmer.base import files, forms, locks
 from jmer.base.errors import UserError
 from jmer.base.options import from_config, to_config
 from jmer.nn.model import Model
@@ -40,7 +51,7 @@ from jmer.runs.changes import AFTER_DIVERGENCE, option_changes
 from jmer.runs.environment import environment
 from jmer.runs.inputs import Inputs, model_of
 from jmer.runs.progress import Progress
-from jmer.training import checkpoint
+from jmer.training import checkpoint, weights
 from jmer.training.options import TrainOptions
 from jmer.training.steps import STATS, init_params
 
@@ -50,7 +61,11 @@ Tree = Any  # a pytree of arrays
 
 _LOCK = ".lock"
 
+_CURE = "restore it from a copy, or train again into a new --workdir"
+
 FORMAT = 5  # of the files of a run
+_CALIBRATED = "calibrated"  # the entry of features.json that is true once there is a calibration
+EXPORTED = "exported"  # the entry of features.json that is true in an exported directory
 _UNSEALED = 4  # the earlier format that is read too, whose files do not hold their own hash
 
 
@@ -102,6 +117,34 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    @property
+    def exported(self) -> Path:
+        return self.path / "export.json"
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def card(self) -> Path:
+        return self.path / "README.md"
+
+    @property
+    def stablehlo(self) -> Path:
+        return self.path / "model.stablehlo"
+
+    @property
+    def stablehlo_inputs(self) -> Path:
+        return self.path / "stablehlo.json"
+
+    @property
+    def onnx(self) -> Path:
+        return self.path / "model.onnx"
+
+    @property
+    def onnx_inputs(self) -> Path:
+        return self.path / "onnx.json"
+
     def fold(self, number: int) -> "RunDirectory":
         """Returns the run of a fold of a cross-validation."""
         return replace(self, path=self.path / "folds" / str(number))
@@ -110,23 +153,20 @@ class RunDirectory:
         """Returns the folder for the scores of a split."""
         return self.path / "eval" / (f"{split}-vote" if vote else split)
 
+    def evaluations(self) -> list[Path]:
+        """Returns the folders that hold the scores of a split, sorted by name."""
+        return sorted(path for path in (self.path / "eval").glob("*") if (path / "metrics.json").is_file())
+
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from training into the directory. The lock ends with the process that holds it.
-
-        On a network file system the lock holds where the system passes `flock` on, as NFS does since Linux 2.6.12.
+        """Keeps other processes from training into the directory, as `jmer.base.locks` does.
 
         Raises:
           UserError: another process trains into the directory.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.path / _LOCK, timeout=0):
-                yield
-        except Timeout as error:
-            raise UserError(
-                f"another process trains into {self.path}; wait until it ends, or give another --workdir"
-            ) from error
+        refusal = f"another process trains into {self.path}; wait until it ends, or give another --workdir"
+        with locks.held(self.path / _LOCK, refusal=refusal):
+            yield
 
     def claim(self, options: Any, inputs: Any, *, about: Mapping[str, Any]) -> None:
         """Describes a run in its directory, or checks that the run which is there may go on with these settings.
@@ -141,6 +181,8 @@ class RunDirectory:
             names each such setting with its old and its new value.
         """
         cure = f"give another --workdir, or remove {self.path}"
+        if self.is_exported():
+            raise UserError(f"{self.path} holds an exported model, which cannot be trained on; {cure}")
         accepted, refused = [], []
         if self.config.is_file():
             changes = option_changes(self.read_options(), options, diverged=self._is_diverged())
@@ -182,23 +224,71 @@ class RunDirectory:
           UserError: there is no run, or another version of jmer wrote it in another format.
         """
         described = self._read(self.features)
-        if described.get("format", 1) not in (_UNSEALED, FORMAT):
-            raise UserError(
-                f"{self.path} has run format {described.get('format', 1)}, but this version of jmer reads formats "
-                f"{_UNSEALED} and {FORMAT}; {self._writer()}"
-            )
-        return self.inputs_class.from_json(described)
+        try:
+            return self.inputs_class.from_json(described)
+        except (UserError, KeyError, TypeError) as error:
+            raise UserError(f"{self.features} does not describe a run ({error}); {_CURE}") from error
+
+    def read_environment(self) -> dict[str, Any]:
+        """Returns what `jmer.runs.environment.environment` said when the run was last trained."""
+        return self._read(self.environment)
 
     def read_calibration(self, *, seeds: int) -> "Calibration":
-        """Returns the calibration of a run of so many seeds."""
+        """Returns the calibration of a run of so many seeds.
+
+        Raises:
+          UserError: the file is damaged, or missing although the run was calibrated.
+        """
         if not self.calibration.is_file():
+            if self.features.is_file() and self._read(self.features).get(_CALIBRATED):
+                raise UserError(f"{self.calibration} is missing, though the run was calibrated; {_CURE}")
             return Calibration(seeds=(1.0,) * seeds, vote=1.0)
         found = self._read(self.calibration)
+        fault = forms.fault(found, {"seeds": [_positive], "vote": _positive})
+        if not fault and len(found["seeds"]) != seeds:
+            fault = f"it has {len(found['seeds'])} temperatures of seeds, and the run has {seeds} seeds"
+        if fault:
+            raise UserError(f"{self.calibration} is no calibration of the run ({fault}); {_CURE}")
         return Calibration(seeds=tuple(found["seeds"]), vote=found["vote"])
 
     def write_calibration(self, calibration: "Calibration") -> None:
         """Records the calibration of the run as it is now."""
         files.save_sealed(self.calibration, asdict(calibration))
+        self._mark_calibrated(True)  # last, so that a run which is marked has the file
+
+    def forget_calibration(self) -> None:
+        """Removes the calibration, which is that of the epochs kept so far."""
+        self._mark_calibrated(False)
+        self.calibration.unlink(missing_ok=True)
+
+    def _mark_calibrated(self, calibrated: bool) -> None:
+        """Records whether there should be a calibration, so that its loss is noticed. Earlier formats say nothing."""
+        described = self._read(self.features) if self.features.is_file() else {}
+        if described.get("format") == FORMAT and described.get(_CALIBRATED, False) != calibrated:
+            files.save_sealed(self.features, described | {_CALIBRATED: calibrated})
+
+    def is_exported(self) -> bool:
+        """Whether the directory is one that jmer.export has written."""
+        if self.exported.is_file():
+            return True
+        return self.features.is_file() and bool(self._read(self.features).get(EXPORTED))
+
+    def read_export(self) -> dict[str, Any]:
+        """Returns what an exported directory says of itself, once all of its files are known to be whole.
+
+        Raises:
+          UserError: a file is missing or damaged.
+        """
+        cure = "restore it from a copy, or export the run again"
+        if not self.exported.is_file():
+            raise UserError(f"{self.exported} is missing; {cure}")
+        described = files.load_sealed(self.exported, cure=cure)
+        for name, expected in described["files"].items():
+            if not (file := self.path / name).is_file():
+                raise UserError(f"{file} is missing; {cure}")
+            if files.sha256(file) != expected:
+                raise UserError(f"{file} is damaged (its SHA-256 is not the recorded one); {cure}")
+        return described
 
     def record_divergence(self, epoch: int, *, seeds: Sequence[int], options: Any) -> None:
         """Records that an epoch made parameters of these seeds infinite or NaN, so that another call may tame it."""
@@ -228,7 +318,18 @@ class RunDirectory:
         return not self.features.is_file() or _loaded(self.features, required=False).get("format") != _UNSEALED
 
     def _read(self, file: Path) -> dict[str, Any]:
-        """Returns the JSON object of a file. Raises UserError where there is none, or it is damaged."""
+        """Returns the JSON object of a file.
+
+        Raises:
+          UserError: there is none, it is damaged, or the run is of a format that this version of jmer does not read.
+        """
+        if self.features.is_file():  # which tells the format, and so whether the files hold their hashes
+            version = _loaded(self.features, required=False).get("format", 1)
+            if type(version) is not int or version not in (_UNSEALED, FORMAT):
+                raise UserError(
+                    f"{self.path} has run format {version}, but this version of jmer reads formats {_UNSEALED} and "
+                    f"{FORMAT}; {self._writer()}"
+                )
         if not file.is_file():
             raise UserError(f"{file} does not exist; --workdir names a folder that jmer.train has written")
         return _loaded(file, required=self._is_sealed())
@@ -236,9 +337,10 @@ class RunDirectory:
     def _writer(self) -> str:
         """Says which version of jmer wrote the run, and what to do."""
         found: dict[str, Any] = {}
-        with suppress(UserError):  # the fault that is being reported counts more than a damaged record
-            found = self._read(self.environment)
-        version, revision = found.get("packages", {}).get("jmer"), found.get("git_revision")
+        with suppress(UserError, OSError):  # the fault that is being reported counts more than a damaged record
+            found = _loaded(self.environment, required=False)
+        packages, revision = found.get("packages"), found.get("git_revision")
+        version = packages.get("jmer") if isinstance(packages, dict) else None
         named = f"jmer {version or 'of an unknown version'}" + (f" (revision {revision})" if revision else "")
         return f"{named} wrote the run; use that version, or train again into a new --workdir"
 
@@ -279,7 +381,9 @@ class Run:
 
 
 def load(workdir: Path) -> Run:
-    """Opens a run at its latest checkpoint, with the parameters of its best epochs. Nothing is written.
+    """Opens a run at its latest checkpoint, or an exported one, with the parameters of its best epochs.
+
+    Nothing is written.
 
     Raises:
       UserError: there is no run, it has no checkpoint yet, a file of it is damaged, or another version of jmer wrote it
@@ -288,14 +392,29 @@ def load(workdir: Path) -> Run:
     directory = RunDirectory(workdir)
     options, inputs = directory.read_options(), directory.read_inputs()
     model = model_of(options, inputs)
-    epoch = checkpoint.latest_epoch(directory.checkpoints)
-    if not epoch:
-        raise UserError(
-            f"{workdir} has no checkpoint yet; run jmer.train with --workdir={workdir} until its first epoch ends"
-        )
-    template = _best_template(model, inputs, seeds=options.all_seeds, keep=options.keep_epochs)
-    best, progress = checkpoint.restore_best(directory.checkpoints, epoch, best=template)
-    filled = min(options.keep_epochs, epoch)  # an interrupted run may have fewer epochs than it may keep
+    described = directory.read_export() if directory.is_exported() else {}
+    keep = described.get("keep_epochs", options.keep_epochs)
+    template = _best_template(model, inputs, seeds=options.all_seeds, keep=keep)
+    where = directory.exported
+    if directory.weights.is_file():
+        best, progress = weights.load(directory.weights, template), described["progress"]
+    else:
+        epoch = checkpoint.latest_epoch(directory.checkpoints)
+        if not epoch:
+            raise UserError(
+                f"{workdir} has no checkpoint yet; run jmer.train with --workdir={workdir} until its first epoch ends"
+            )
+        where = directory.checkpoints / str(epoch)
+        try:
+            best, progress = checkpoint.restore_latest(directory.checkpoints, epoch, best=template)
+        except Exception as error:  # Orbax and TensorStore raise exceptions of many kinds; strangers make runs too
+            fault = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+            raise UserError(f"{where} does not fit the run ({fault}); {_CURE}, or get the run anew") from error
+    try:
+        progress = Progress.from_json(progress)
+    except UserError as error:
+        raise UserError(f"{where}: {error}; {_CURE}, or get the run anew") from error
+    filled = min(keep, progress.epoch)  # an interrupted run may have fewer epochs than it may keep
     params = jax.tree.map(lambda x: x[:, :filled], best["params"])
     if options.merge_epochs == "average":
         params = jax.tree.map(lambda x: x.mean(axis=1, keepdims=True), params)
@@ -306,7 +425,7 @@ def load(workdir: Path) -> Run:
         model=model,
         params=params,
         stats=best["stats"],
-        progress=Progress.from_json(progress),
+        progress=progress,
         calibration=directory.read_calibration(seeds=options.seeds),
     )
 
@@ -330,5 +449,9 @@ def _loaded(file: Path, *, required: bool) -> dict[str, Any]:
     Args:
       required: whether the file must hold its hash.
     """
-    cure = "restore it from a copy, or train again into a new --workdir"
-    return files.load_sealed(file, cure=cure, required=required)
+    return files.load_sealed(file, cure=_CURE, required=required)
+
+
+def _positive(value: Any) -> bool:
+    """The form of a temperature."""
+    return type(value) in (int, float) and 0 < value < math.inf

@@ -72,6 +72,13 @@ class Experts:
         """Returns the opinion on each dialogue."""
         return [self._answer(dialogue) for dialogue in dialogues]
 
+    def attention(self, dialogue: Features) -> None:
+        """Returns None: experts look at one utterance at a time."""
+
+    def begin(self) -> Callable[[Features, int], Opinion]:
+        """Returns what `jmer.runs.voting.Voters.begin` does; experts look at one utterance at a time."""
+        return lambda utterance, speaker: self._answer(utterance)
+
     def _answer(self, dialogue: Features) -> Opinion:
         experts = {m: expert for m, expert in self._experts.items() if m in dialogue.present}
         probs = {m: e.probabilities(dialogue.values[m], self.labels) for m, e in experts.items()}

@@ -106,7 +106,8 @@ def _fit(options: TrainOptions, dataset: store.Dataset, workdir: Path, held: Exi
         kept, stats, progress = best["params"], best["stats"], Progress.from_json(saved)
     log = None
     if is_main():
-        log = Log(run, after=progress.epoch, epochs=options.epochs, sha256=saved.get(LOG_SHA256, ""))
+        sha256 = saved.get(LOG_SHA256, "")
+        log = Log(run, after=progress.epoch, epochs=options.epochs, sha256=sha256, options=options)
     if log:
         shares = sampling.expected_shares(plan, counts)
         total = counts.sum(axis=0)
@@ -122,7 +123,7 @@ def _fit(options: TrainOptions, dataset: store.Dataset, workdir: Path, held: Exi
     # ---- Loop.
     finished = progress.finished(epochs=options.epochs, patience=options.patience)
     if log and not finished:
-        run.calibration.unlink(missing_ok=True)  # it is that of the epochs kept so far
+        run.forget_calibration()
         _log.info("the first epoch compiles the model, unless an earlier run did")
     while not finished:
         epoch, start = progress.epoch + 1, time.perf_counter()

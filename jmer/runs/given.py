@@ -35,10 +35,13 @@ def dialogue_of(given: Given) -> Dialogue:
         raise UserError(f"predict was given one mapping; put the utterances of a dialogue in a list: {_EXPECTED}")
     if not isinstance(given, Sequence):
         raise UserError(f"predict was given {_kind(given)}; {_EXPECTED}")
-    return Dialogue(id="dialogue", utterances=tuple(_utterance(i, u) for i, u in enumerate(given)))
+    return Dialogue(id="dialogue", utterances=tuple(utterance_of(i, u) for i, u in enumerate(given)))
 
 
-def _utterance(number: int, given: Any) -> Utterance:
+def utterance_of(number: int, given: Utterance | str | Mapping[str, Any]) -> Utterance:
+    """Returns what a user gave as an utterance without labels; the errors are those of `dialogue_of`."""
+    if isinstance(given, Utterance):
+        return _checked(given)
     if isinstance(given, str):
         given = {"text": given}
     if not isinstance(given, Mapping):

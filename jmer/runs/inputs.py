@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from jmer.base import forms
 from jmer.base.errors import UserError
+from jmer.base.forms import at_least
 from jmer.base.options import names_in
 from jmer.base.types import MODALITIES
 from jmer.dataset import store
@@ -60,7 +62,13 @@ class Inputs:
 
     @classmethod
     def from_json(cls, described: Mapping[str, Any]) -> "Inputs":
-        """Returns the inputs that `to_json`, of this version of jmer or an earlier one, described."""
+        """Returns the inputs that `to_json`, of this version of jmer or an earlier one, described.
+
+        Raises:
+          UserError: the description has another form.
+        """
+        if fault := forms.fault(described, _FORM) or _disagreement(described):
+            raise UserError(fault)
         return cls(
             labels=tuple(described["labels"]),
             dataset_fingerprint=described["dataset_fingerprint"],
@@ -92,6 +100,29 @@ class Inputs:
         if dict(old.sequence_dims) != dict(self.sequence_dims):
             found.append(f"the sequences had dims {dict(old.sequence_dims)}, have {dict(self.sequence_dims)}")
         return tuple(found)
+
+
+_NUMBER = at_least(1, 1 << 24)
+_FORM = {
+    "labels": [str],
+    "dataset_fingerprint": str,
+    "modalities": {str: {"dim": _NUMBER, "extractor": dict, "fingerprint": str, "states?": _NUMBER}},
+    "sequence_dims": {str: _NUMBER},
+}
+
+
+def _disagreement(described: Mapping[str, Any]) -> str:
+    """Returns which entries of a description contradict each other; empty if none do."""
+    labels, modalities = described["labels"], described["modalities"]
+    if not labels or len(set(labels)) < len(labels):
+        return f"labels are {forms.shown(labels)}, and no set of names"
+    if not modalities or not set(MODALITIES).issuperset(modalities):
+        return f"modalities are {forms.shown(list(modalities))}; expected some of {', '.join(MODALITIES)}"
+    if not set(modalities).issuperset(described["sequence_dims"]):
+        return f"sequence_dims has {forms.shown(list(described['sequence_dims']))}"
+    if wrong := [name for name, each in modalities.items() if each["dim"] % each.get("states", 1)]:
+        return f"modalities.{wrong[0]} has {modalities[wrong[0]]['states']} states in {modalities[wrong[0]]['dim']}"
+    return ""
 
 
 def model_of(options: ModelOptions, inputs: Inputs) -> Model:

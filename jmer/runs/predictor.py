@@ -3,9 +3,12 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from jmer.base.errors import UserError
 from jmer.base.jaxsetup import take_memory_as_needed
@@ -19,7 +22,7 @@ from jmer.features.results import features_of, row_of
 from jmer.runs import directory, starter
 from jmer.runs.environment import keep_compiled, on_device
 from jmer.runs.experts import Experts
-from jmer.runs.given import Given, dialogue_of
+from jmer.runs.given import Given, dialogue_of, utterance_of
 from jmer.runs.voting import Opinion, Voters
 
 _log = logging.getLogger(__name__)
@@ -88,6 +91,7 @@ class Predictor:
 
     labels: the label names, in the model's order.
     modalities: the modalities that the models read.
+    dims: modality -> D of its features.
     """
 
     def __init__(self, model: Voters | Experts, *, device: str | None = None, encoders: Path | None = None):
@@ -98,7 +102,7 @@ class Predictor:
         self._lock = threading.Lock()
         self.labels = model.labels
         self.modalities = tuple(model.inputs)
-        self._dims = {name: modality.dim for name, modality in model.inputs.items()}
+        self.dims = {name: modality.dim for name, modality in model.inputs.items()}
 
     def predict(self, dialogue: Given, *, strict: bool = False) -> list[Prediction]:
         """Returns a prediction for each utterance.
@@ -123,21 +127,36 @@ class Predictor:
         dialogues: Sequence[Given],
         *,
         strict: bool = False,
+        attention: bool = False,
         progress: Callable[[int], object] = lambda done: None,
     ) -> list[list[Prediction]]:
         """Returns the predictions of several dialogues, each as `predict` takes it.
 
         Args:
+          attention: whether the predictions say to which utterances the model's graph attended.
           progress: called with the number of inputs, out of `count_inputs`, that were read since the last call.
         """
         with self._working():
             readable = [self._readable(dialogue_of(given)) for given in dialogues]
-            return self._predict(readable, strict=strict, progress=progress)
+            return self._predict(readable, strict=strict, attention=attention, progress=progress)
 
     def count_inputs(self, dialogues: Sequence[Given]) -> int:
         """Returns how many inputs the model reads of dialogues: each text, sound track and picture counts as one."""
         read = [dialogue_of(given) for given in dialogues]
         return sum(len(_raw(dialogue, name)) for dialogue in read for name in self.modalities)
+
+    def stream(self, *, provisional: bool = False) -> "Stream":
+        """Begins a dialogue that is predicted utterance by utterance, each at once.
+
+        Args:
+          provisional: an encoder of text that reads later turns may answer from the turns so far. An answer is then
+            what `predict` says of the last utterance of the dialogue so far, and later turns might change it.
+
+        Raises:
+          UserError: a model is not causal, or looks at all earlier utterances.
+        """
+        with self._working():
+            return Stream(self, self._model.begin(), provisional=provisional)
 
     @contextlib.contextmanager
     def _working(self) -> Iterator[None]:
@@ -173,10 +192,10 @@ class Predictor:
         return self._prediction(utterance, results, opinion, number)
 
     def _predict(
-        self, dialogues: Sequence[Dialogue], *, strict: bool, progress: Callable[[int], object]
+        self, dialogues: Sequence[Dialogue], *, strict: bool, attention: bool, progress: Callable[[int], object]
     ) -> list[list[Prediction]]:
         results = [
-            engine.results_of(d, self._needed(d), dims=self._dims, strict=strict, progress=progress) for d in dialogues
+            engine.results_of(d, self._needed(d), dims=self.dims, strict=strict, progress=progress) for d in dialogues
         ]
         for dialogue, found in zip(dialogues, results, strict=True):
             for modality, reason in self._left_out.items():
@@ -185,17 +204,53 @@ class Predictor:
         features = [self._features(d, found) for d, found in zip(dialogues, results, strict=True)]
         filled = [i for i, dialogue in enumerate(dialogues) if dialogue.utterances]
         opinions = dict(zip(filled, self._model.answer([features[i] for i in filled]), strict=True))
-        return [
+        predictions = [
             [
                 self._prediction(utterance, found, opinions[i], u)
                 for u, (utterance, found) in enumerate(zip(dialogue.utterances, results[i], strict=True))
             ]
             for i, dialogue in enumerate(dialogues)
         ]
+        for i in filled if attention else ():
+            predictions[i] = _attending(predictions[i], self._model.attention(features[i]))
+        return predictions
+
+    def _next(
+        self,
+        before: Sequence[Utterance],
+        utterance: Utterance,
+        answer: Callable[[Features], Opinion],
+        *,
+        strict: bool,
+        provisional: bool,
+    ) -> Prediction:
+        """Returns the prediction for the next utterance of a dialogue.
+
+        Args:
+          before: the turns before, of which an extractor of text reads as many as it wants.
+        """
+        alone = Dialogue(id="stream", utterances=(self._readable_utterance(utterance),))
+        extractors = self._needed(alone)
+        for modality in extractors if not provisional else ():
+            if extractors[modality].reads_later and _raw(alone, modality):
+                raise UserError(
+                    f"the encoder of {modality} also reads what is said later; fine-tune it with --config.causal=true, "
+                    "or begin the stream with provisional=True, so that it reads the turns so far"
+                )
+        if text := extractors.get("text") if _raw(alone, "text") else None:
+            read = len(before) if text.reads_dialogue else min(text.turns_before, len(before))
+        else:
+            read = 0
+        whole = Dialogue(id="stream", utterances=(*before[len(before) - read :], *alone.utterances))
+        found = engine.results_of(whole, extractors, dims=self.dims, strict=strict, after=read)[-1]
+        for modality, reason in self._left_out.items():
+            if _raw(alone, modality):
+                found[modality] = Extracted(vector=None, status="degraded", reason=reason)
+        return self._prediction(alone.utterances[0], found, answer(self._features(alone, [found])), 0)
 
     def _features(self, dialogue: Dialogue, results: Sequence[dict[str, Extracted]]) -> Features:
         sequences = engine.sequence_dims(self._extractors)
-        return features_of(dialogue, results, dims=self._dims, sequence_dims=sequences, labels=())
+        return features_of(dialogue, results, dims=self.dims, sequence_dims=sequences, labels=())
 
     def _prediction(
         self, utterance: Utterance, results: dict[str, Extracted], opinion: Opinion, number: int
@@ -250,6 +305,48 @@ class Predictor:
                 self._left_out[name] = str(error)
                 _log.warning(f"{name} is left out: {error}")
         return self._extractors
+
+
+class Stream:
+    """A dialogue that goes on, made by `Predictor.stream`. Several may go on at once."""
+
+    def __init__(self, predictor: Predictor, answer: Callable[[Features, int], Opinion], *, provisional: bool):
+        """Begins the dialogue; `answer` is that of `jmer.runs.voting.Voters.begin`."""
+        self._predictor, self._answer, self._provisional = predictor, answer, provisional
+        self._before: list[Utterance] = []
+        self._speakers: dict[str, int] = {}
+        self._count = 0
+
+    def predict(self, utterance: Utterance | str | Mapping[str, Any], *, strict: bool = False) -> Prediction:
+        """Returns the prediction for the next utterance, which is one of those that `Predictor.predict` takes.
+
+        An utterance that is refused leaves the dialogue as it was. `strict` is that of `Predictor.predict`.
+        """
+        with self._predictor._working():
+            given = utterance_of(self._count, utterance)
+            number = self._speakers.get(given.speaker, len(self._speakers))
+            prediction = self._predictor._next(
+                self._before,
+                given,
+                lambda features: self._answer(features, number),
+                strict=strict,
+                provisional=self._provisional,
+            )
+            self._count += 1
+            self._speakers[given.speaker] = number
+            self._before.append(Utterance(id=given.id, speaker=given.speaker, text=given.text))
+            return prediction
+
+
+def _attending(predictions: list[Prediction], weights: np.ndarray | None) -> list[Prediction]:
+    """Returns the predictions of a dialogue with the attention `[U, U]` of its utterances; None leaves them alone."""
+    if weights is None:
+        return predictions
+    ids = [p.utterance_id for p in predictions]
+    return [
+        replace(p, attention=dict(zip(ids, map(float, row), strict=True)))
+        for p, row in zip(predictions, weights, strict=True)
+    ]
 
 
 def _raw(dialogue: Dialogue, modality: str) -> list[int]:

@@ -6,6 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from jmer.base import forms
+from jmer.base.errors import UserError
+from jmer.base.forms import at_least
+
+_FORM = {
+    "epoch": at_least(0),
+    "improved_epoch": [at_least(0)],
+    "best_epoch": [[at_least(0)]],
+    "best_score": [[float]],
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
@@ -37,7 +48,13 @@ class Progress:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Progress":
-        """Returns the progress that a checkpoint holds."""
+        """Returns the progress that a checkpoint holds.
+
+        Raises:
+          UserError: it has another form.
+        """
+        if fault := forms.fault(value, _FORM):
+            raise UserError(f"its progress is damaged: {fault}")
         return cls(
             epoch=value["epoch"],
             improved_epoch=tuple(value["improved_epoch"]),

@@ -1,31 +1,26 @@
-"""The scores of a split: as files, as a text table, and as a picture of the confusion matrix."""
+"""The scores of a split: as files, as a text table, as a picture of the confusion matrix and as a page."""
 
 import csv
+import io
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from jmer.base import files
+from jmer.base import files, locks
 from jmer.base.types import UNLABELLED
 from jmer.corpora import csvfile
+from jmer.pages.render import score
+from jmer.pages.report import Report, report
+from jmer.runs import breakdown
+from jmer.runs.scored import ScoredRow
 from jmer.training import metrics
 
 _log = logging.getLogger(__name__)
-
-
-class ScoredRow(NamedTuple):
-    """An utterance that was predicted; `label` is its class, or `UNLABELLED`."""
-
-    dialogue: str
-    utterance: str
-    speaker: str
-    text: str
-    label: int
 
 
 def write_scores(
@@ -36,15 +31,17 @@ def write_scores(
     labels: Sequence[str],
     title: str,
     about: Mapping[str, Any],
+    **shown: Any,
 ) -> dict[str, Any]:
     """Scores predictions, writes the files of an evaluation, prints the report, and returns `metrics.json`'s content.
 
     Args:
-      folder: for metrics.json, confusion_matrix.png and predictions.csv.
+      folder: for metrics.json, confusion_matrix.png, predictions.csv and report.html.
       probs: of each seed. The table of classes, the confusion matrix and the predictions are those of the first.
-      title: of the picture.
+      title: what is scored, for titles: the split, and the seed or the vote.
       about: further entries of metrics.json, among them `dataset`, `split`, `seeds` and `members`; `ece`, a `spread` of
         calibration errors, is printed where it is given.
+      shown: further fields of `jmer.pages.report.Report`.
     """
     true = np.array([row.label for row in rows])
     each = [metrics.classification_report(true, p.argmax(-1), len(labels)) for p in probs]
@@ -58,11 +55,26 @@ def write_scores(
         },
         "confusion_matrix": each[0]["confusion_matrix"].tolist(),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    files.save_json(folder / "metrics.json", result)
-    picture = confusion_picture(each[0]["confusion_matrix"], labels, title=title)
-    picture.savefig(folder / "confusion_matrix.png", dpi=150)
-    _write_predictions(folder / "predictions.csv", labels, rows, probs[0])
+    whole = f"{Path(result['dataset']).name}, {result['split']}: {result['n']} utterances"
+    f1 = score(each[0]["weighted_f1"])
+    picture = confusion_picture(each[0]["confusion_matrix"], labels, title=f"{whole}\n{title}, weighted F1 {f1}")
+    drawn = io.BytesIO()
+    picture.savefig(drawn, format="png", dpi=150)
+    page = Report(
+        title=f"{Path(result['dataset']).name}: {title}",
+        about=whole + (", on which the epochs were chosen" if result["split"] == "dev" else ""),
+        result=result,
+        first=title.rpartition(", ")[2],
+        parts=breakdown.parts(rows, probs[0].argmax(-1), classes=len(labels)),
+        errors=breakdown.surest_errors(rows, probs[0], labels),
+        **shown,
+    )
+    shown_page, predictions = report(page), _predictions(labels, rows, probs[0])
+    with locks.held(folder / ".lock"):  # the files of two evaluations at once, such as training's own, do not mix
+        files.save_json(folder / "metrics.json", result)
+        files.save_bytes(folder / "confusion_matrix.png", drawn.getvalue())
+        files.save_text(folder / "predictions.csv", predictions)
+        files.save_text(folder / "report.html", shown_page)
     print(report_table(result))
     _log.info(f"written to {folder}\n")
     return result
@@ -120,13 +132,18 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": float(np.mean(values)), "std": std, "values": list(values)}
 
 
-def _write_predictions(file: Path, labels: Sequence[str], rows: Sequence[ScoredRow], probs: np.ndarray) -> None:
-    """Writes one row an utterance; `probs` is `[N, C]`, in the order of the rows. No text becomes a formula."""
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        head = ["dialogue", "utterance", "speaker", "text", "label", "prediction", *labels]
-        writer.writerow(map(csvfile.harmless, head))
-        for row, p in zip(rows, probs, strict=True):
-            true = "" if row.label == UNLABELLED else labels[row.label]
-            begin = [row.dialogue, row.utterance, row.speaker, row.text, true, labels[p.argmax()]]
-            writer.writerow([*map(csvfile.harmless, begin), *(f"{x:.6f}" for x in p)])
+def _predictions(labels: Sequence[str], rows: Sequence[ScoredRow], probs: np.ndarray) -> str:
+    """Returns a CSV table of one row an utterance. No text becomes a formula.
+
+    Args:
+      probs: `[N, C]`, in the order of the rows.
+    """
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream)
+    head = ["dialogue", "utterance", "speaker", "text", "label", "prediction", *labels]
+    writer.writerow(map(csvfile.harmless, head))
+    for row, p in zip(rows, probs, strict=True):
+        true = "" if row.label == UNLABELLED else labels[row.label]
+        begin = [row.dialogue, row.utterance, row.speaker, row.text, true, labels[p.argmax()]]
+        writer.writerow([*map(csvfile.harmless, begin), *(f"{x:.6f}" for x in p)])
+    return stream.getvalue()

@@ -1,46 +1,29 @@
 """Scores of runs on a split of a dataset, as files and as a printed report."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from jmer.base.errors import UserError
 from jmer.base.labels import check_label
+from jmer.base.options import to_config
 from jmer.base.types import UNLABELLED, Features
 from jmer.dataset import store
 from jmer.dataset.folds import fold_of
+from jmer.runs.breakdown import calibration_bins
 from jmer.runs.directory import Calibration, Run
-from jmer.runs.report import ScoredRow, spread, write_scores
+from jmer.runs.log import curves
+from jmer.runs.report import spread, write_scores
+from jmer.runs.scored import Scored, ScoredRow
 from jmer.runs.voting import check_features, check_members, joint_calibration, predict_features
 from jmer.training.calibration import cross_scaled, fit_temperature, scaled
-from jmer.training.metrics import expected_calibration_error
+from jmer.training.metrics import classification_report, expected_calibration_error
 from jmer.training.options import TrainOptions
-
-
-class Scored(NamedTuple):
-    """What runs say of a split: a row for each utterance, and the probabilities of each seed, or of the vote."""
-
-    rows: list[ScoredRow]
-    probs: Float[np.ndarray, "S N C"]
-
-    @classmethod
-    def pooled(cls, parts: Sequence["Scored"]) -> "Scored":
-        """Returns what was said of several splits, one after the other."""
-        return cls([row for part in parts for row in part.rows], np.concatenate([part.probs for part in parts], axis=1))
-
-    @property
-    def labels(self) -> Int[np.ndarray, " N"]:
-        return np.array([row.label for row in self.rows])
-
-    @property
-    def dialogue(self) -> Int[np.ndarray, " N"]:
-        """The number of each utterance's dialogue."""
-        numbers = {name: i for i, name in enumerate(dict.fromkeys(row.dialogue for row in self.rows))}
-        return np.array([numbers[row.dialogue] for row in self.rows])
 
 
 def predicted(members: Sequence[Run], dataset: store.Dataset, split: str, *, vote: bool) -> Scored:
@@ -50,12 +33,21 @@ def predicted(members: Sequence[Run], dataset: store.Dataset, split: str, *, vot
       UserError: the dataset has no such split or no label in it, its features or labels are not those that a run was
         trained on, or the runs do not fit together.
     """
+    return _said(members, _asked(members, dataset, split), vote=vote)
+
+
+def _asked(members: Sequence[Run], dataset: store.Dataset, split: str) -> tuple[Features, ...]:
+    """Returns the dialogues of a split; the errors are those of `predicted`."""
     check_members(members)
     for member in members:
         check_features(member, dataset)
     dialogues = split_for(members[0], dataset, split)
     if not any((d.labels != UNLABELLED).any() for d in dialogues):
         raise UserError(f"{dataset.path}: no utterance of split '{split}' has a label, so there is nothing to score")
+    return dialogues
+
+
+def _said(members: Sequence[Run], dialogues: Sequence[Features], *, vote: bool) -> Scored:
     each_run = [predict_features(member, dialogues) for member in members]
     probs = np.concatenate([np.concatenate([p for p, _ in pairs], axis=1) for pairs in each_run])
     rows = [
@@ -100,7 +92,8 @@ def score(members: Sequence[Run], dataset: store.Dataset, split: str, *, vote: b
     """
     if len(members) > 1 and not vote:
         raise ValueError("several runs can only be scored by a vote")
-    run, found = members[0], predicted(members, dataset, split, vote=vote)
+    run, dialogues = members[0], _asked(members, dataset, split)
+    found = _said(members, dialogues, vote=vote)
     temperatures = joint_calibration(members).of(vote=vote)
     probs = np.stack([scaled(p, t) for p, t in zip(found.probs, temperatures, strict=True)])
     apart = probs
@@ -122,7 +115,51 @@ def score(members: Sequence[Run], dataset: store.Dataset, split: str, *, vote: b
             "members": [str(m.directory.path) for m in members] if vote else [],  # the runs whose seeds voted
             **calibration_errors(found, apart, temperatures),
         },
+        calibration=calibration_shown(found, apart),
+        missing=_without_each(members, dialogues, vote=vote),
+        **run_shown(run, dataset),
     )
+
+
+def _without_each(members: Sequence[Run], dialogues: Sequence[Features], *, vote: bool) -> dict[str, Any]:
+    """Returns modality -> the weighted F1 where it is hidden; nothing where the runs read one modality alone."""
+    modalities = dict.fromkeys(name for member in members for name in member.inputs.modalities)
+    found = {}
+    for name in modalities if len(modalities) > 1 else ():
+        hidden = [replace(d, present={m: x & (m != name) for m, x in d.present.items()}) for d in dialogues]
+        said = _said(members, hidden, vote=vote)
+        classes = len(members[0].inputs.labels)
+        found[name] = spread(
+            [classification_report(said.labels, p.argmax(-1), classes)["weighted_f1"] for p in said.probs]
+        )
+    return found
+
+
+def calibration_shown(found: Scored, apart: Float[np.ndarray, "S N C"]) -> dict[str, Any]:
+    """Returns the calibration of the first prediction before and after scaling, as a report shows it."""
+    named = {"before scaling": found.probs[0], "after scaling": apart[0]}
+    return {
+        name: {
+            "error": expected_calibration_error(found.labels, probs),
+            "bins": calibration_bins(found.labels, probs),
+        }
+        for name, probs in named.items()
+    }
+
+
+def run_shown(run: Run, dataset: store.Dataset) -> dict[str, Any]:
+    """Returns what a report shows of a run: its curves, its settings, where it was trained, and hashes."""
+    options = json.loads(to_config(run.options).to_json())
+    return {
+        "curves": curves(run.directory.metrics),
+        "settings": {name: value for name, value in options.items() if value not in ("", None)},
+        "environment": _environment(run),
+        "hashes": {
+            "dataset": dataset.fingerprint,
+            "dataset of training": run.inputs.dataset_fingerprint,
+            **{f"extractor of {name}": m.fingerprint for name, m in run.inputs.modalities.items()},
+        },
+    }
 
 
 def calibration_errors(
@@ -135,6 +172,19 @@ def calibration_errors(
     """
     errors = [[expected_calibration_error(found.labels, p) for p in each] for each in (found.probs, apart)]
     return {"temperature": list(temperatures), "ece_unscaled": spread(errors[0]), "ece": spread(errors[1])}
+
+
+def _environment(run: Run) -> dict[str, Any]:
+    """Returns what environment.json says, entries of entries by dotted names; no score depends on it."""
+    try:
+        said = run.directory.read_environment()
+    except UserError as error:
+        return {"not known": str(error)}
+    return {
+        f"{name}.{key}" if key else name: x
+        for name, value in said.items()
+        for key, x in (value.items() if isinstance(value, dict) else [("", value)])
+    }
 
 
 def score_run(run: Run, dataset: store.Dataset, split: str) -> None:

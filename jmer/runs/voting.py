@@ -1,7 +1,7 @@
 """Trained runs that answer for dialogues of features, alone or by a vote."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import jax
@@ -9,14 +9,16 @@ import numpy as np
 from jaxtyping import Float
 
 from jmer.base.errors import UserError
-from jmer.base.types import Features
+from jmer.base.types import Features, FlatSplit
 from jmer.dataset import store
 from jmer.dataset.flat import flatten, gather, longest
 from jmer.dataset.plan import evaluation_plan, round_up
+from jmer.encoders import hub
 from jmer.features import registry
 from jmer.features.extractor import Extractor
 from jmer.runs.directory import Calibration, Run
 from jmer.runs.inputs import Modality
+from jmer.runs.streaming import Listener
 from jmer.training import steps
 from jmer.training.calibration import scaled
 
@@ -62,7 +64,12 @@ class Voters:
 
     def build(self, modality: str) -> Extractor:
         """Returns the extractor of a modality. Raises UserError where it cannot be made as it was recorded."""
-        return registry.build(self.inputs[modality].extractor)
+        file = next(m.directory.features for m in self._members if m.inputs.modalities.get(modality))
+        with hub.named_by(file):
+            try:
+                return registry.build(self.inputs[modality].extractor)
+            except UserError as error:
+                raise UserError(f"{file}: {error}") from error
 
     def check(self, dataset: store.Dataset) -> None:
         """Checks that a dataset holds the features that each run reads, by `check_features`."""
@@ -75,6 +82,28 @@ class Voters:
             return []
         each = [predict_features(member, dialogues) for member in self._members]
         return [self._joined([of[i] for of in each]) for i in range(len(dialogues))]
+
+    def attention(self, dialogue: Features) -> Float[np.ndarray, "U U"] | None:
+        """Returns how much each utterance attends to each one in the graphs of the runs; None if no run has a GAT."""
+        found = [attention_of(member, dialogue) for member in self._members if "gat" in member.options.graph_layers]
+        return np.mean(found, axis=0) if found else None
+
+    def begin(self) -> Callable[[Features, int], Opinion]:
+        """Returns a function that is called with each utterance of one dialogue and the number of its speaker there.
+
+        Raises:
+          UserError: a member looks at later utterances, or at all earlier ones.
+        """
+        listeners = [(member, Listener(member)) for member in self._members]
+
+        def answer(utterance: Features, speaker: int) -> Opinion:
+            found = []
+            for member, listener in listeners:
+                batch = gather(_flat(member, [utterance]), np.zeros((1, 1), np.int32))
+                found.append(listener.answer(batch._replace(speaker=np.full((1, 1), speaker, np.int32))))
+            return self._joined(found)
+
+        return answer
 
     def _joined(self, found: Sequence[tuple[np.ndarray, np.ndarray]]) -> Opinion:
         """Returns the vote, of the probabilities and the gates of each member."""
@@ -95,16 +124,7 @@ def predict_features(run: Run, dialogues: Sequence[Features]) -> list[tuple[np.n
     Where a seed keeps several epochs, its probabilities and gates are the means over them.
     """
     seeds = len(jax.tree.leaves(run.params)[0])
-    # The number of frames is rounded up to one of a few, so that few programs are compiled.
-    sequences = {m: (round_up(t), d) for m, (t, d) in longest(dialogues, run.inputs.sequence_dims).items()}
-    lengths = [len(d) for d in dialogues]
-    flat = flatten(
-        dialogues,
-        utterances=sum(lengths),
-        dims=run.inputs.dims,
-        sequences=sequences,
-        dtype=run.options.data_dtype,
-    )
+    lengths, flat = [len(d) for d in dialogues], _flat(run, dialogues)
     widths = (len(run.inputs.labels), len(run.model.gate_names))
     results = [np.zeros((seeds, len(flat.mask), n), np.float32) for n in widths]
     for index in itertools.chain(*evaluation_plan(lengths)):
@@ -113,6 +133,27 @@ def predict_features(run: Run, dialogues: Sequence[Features]) -> list[tuple[np.n
             result[:, index] = x
     ends = np.cumsum(lengths)
     return list(zip(*(np.split(result[:, : ends[-1]], ends[:-1], axis=1) for result in results), strict=True))
+
+
+def _flat(run: Run, dialogues: Sequence[Features]) -> FlatSplit:
+    """Returns the dialogues as a run reads them."""
+    # The number of frames is rounded up to one of a few, so that few programs are compiled.
+    sequences = {m: (round_up(t), d) for m, (t, d) in longest(dialogues, run.inputs.sequence_dims).items()}
+    return flatten(
+        dialogues,
+        utterances=sum(map(len, dialogues)),
+        dims=run.inputs.dims,
+        sequences=sequences,
+        dtype=run.options.data_dtype,
+    )
+
+
+def attention_of(run: Run, dialogue: Features) -> Float[np.ndarray, "U U"]:
+    """Returns how much each utterance of a dialogue attends to each one, by `jmer.training.steps.attention`."""
+    count = len(dialogue)
+    ((index,),) = evaluation_plan([count])
+    batch = gather(_flat(run, [dialogue]), index)
+    return np.asarray(steps.attention(run.model, run.params, run.stats, batch))[0, :count, :count]
 
 
 def joint_calibration(members: Sequence[Run]) -> Calibration:

@@ -7,7 +7,7 @@ from scipy.optimize import minimize_scalar
 from jmer.base.types import UNLABELLED
 
 _LEAST, _MOST = 0.05, 20.0  # bounds of a temperature
-_FLOOR = 1e-12  # of a probability under a logarithm
+FLOOR = 1e-12  # of a probability under a logarithm
 
 
 def scaled(probs: Float[np.ndarray, "*shape C"], temperature: float) -> Float[np.ndarray, "*shape C"]:
@@ -18,7 +18,7 @@ def scaled(probs: Float[np.ndarray, "*shape C"], temperature: float) -> Float[np
     """
     if temperature == 1:
         return probs
-    log_p = np.log(np.maximum(probs, _FLOOR)) / temperature
+    log_p = np.log(np.maximum(probs, FLOOR)) / temperature
     p = np.exp(log_p - log_p.max(axis=-1, keepdims=True))
     return (p / p.sum(axis=-1, keepdims=True)).astype(probs.dtype)
 
@@ -32,7 +32,7 @@ def fit_temperature(probs: Float[np.ndarray, "N C"], labels: Int[np.ndarray, " N
 
     def cross_entropy(log_temperature: float) -> float:
         p = scaled(probs, float(np.exp(log_temperature)))[np.arange(len(labels)), labels]
-        return -np.log(np.maximum(p, _FLOOR)).mean()
+        return -np.log(np.maximum(p, FLOOR)).mean()
 
     found = minimize_scalar(cross_entropy, bounds=(np.log(_LEAST), np.log(_MOST)), method="bounded")
     return float(np.exp(found.x))  # pyright: ignore[reportAttributeAccessIssue]

@@ -6,10 +6,12 @@ file with a flipped bit without an error. Therefore a file beside the folder lis
 file is written last, so an epoch without it was interrupted while it was saved.
 """
 
+import contextlib
 import logging
 import shutil
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,8 @@ def remove_damaged(folder: Path, *, after: int) -> None:
             _log.info(f"checkpoint {folder / str(epoch)} is removed; training goes on from epoch {after}")
             shutil.rmtree(folder / str(epoch), ignore_errors=True)
             _hash_file(folder / str(epoch)).unlink(missing_ok=True)
+        elif not (folder / str(epoch)).is_dir():  # a process was ended between the removal of the folder and of this
+            _hash_file(folder / str(epoch)).unlink(missing_ok=True)
 
 
 def restore_best(folder: Path, epoch: int, *, best: Tree) -> tuple[Tree, dict[str, Any]]:
@@ -75,6 +79,29 @@ def restore_best(folder: Path, epoch: int, *, best: Tree) -> tuple[Tree, dict[st
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
         restored = reader.restore((folder / str(epoch)).absolute(), args=args)
     return restored["best"], restored["progress"]
+
+
+def save_best(folder: Path, epoch: int, *, best: Tree, progress: Mapping[str, Any]) -> None:
+    """Saves an epoch as `restore_best` reads it, without the state that training would go on from."""
+    args = ocp.args.Composite(best=ocp.args.StandardSave(best), progress=ocp.args.JsonSave(dict(progress)))
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
+        writer.save((folder / str(epoch)).absolute(), args=args)
+    _seal(folder / str(epoch))
+
+
+def restore_latest(folder: Path, epoch: int, *, best: Tree) -> tuple[Tree, dict[str, Any]]:
+    """Returns what `restore_best` does, in a folder into which training may write meanwhile.
+
+    Training removes old epochs. If it has removed this one, a later one is read.
+    """
+    for _ in range(_LOOKS):
+        try:
+            return restore_best(folder, epoch, best=best)
+        except Exception:  # Orbax raises what its libraries raise
+            if not _fault(folder / str(epoch)):
+                raise
+            epoch = latest_epoch(folder) or epoch
+    return restore_best(folder, epoch, best=best)
 
 
 class Checkpoints:
@@ -101,17 +128,17 @@ class Checkpoints:
     def save(self, epoch: int, *, state: Tree, best: Tree, progress: Mapping[str, Any]) -> None:
         """Saves an epoch; on return its checkpoint is whole on disk, and all but the latest two are removed."""
         start = time.perf_counter()
-        self._manager.save(
-            epoch,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                best=ocp.args.StandardSave(best),
-                progress=ocp.args.JsonSave(dict(progress)),
-            ),
-        )
+        with _failing_once(self.folder):
+            self._manager.save(
+                epoch,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state),
+                    best=ocp.args.StandardSave(best),
+                    progress=ocp.args.JsonSave(dict(progress)),
+                ),
+            )
         if is_main():
-            folder = self.folder / str(epoch)
-            files.save_sealed(_hash_file(folder), {"files": _hashes(folder)})
+            _seal(self.folder / str(epoch))
             for old in self.folder.glob(f"*{_HASHES}"):
                 if not (self.folder / old.name.removesuffix(_HASHES)).is_dir():
                     old.unlink()
@@ -133,6 +160,40 @@ class Checkpoints:
             ),
         )
         return restored["state"], restored["best"], restored["progress"]
+
+
+def _seal(folder: Path) -> None:
+    """Lists the hashes of an epoch's folder, which is then whole."""
+    files.save_sealed(_hash_file(folder), {"files": _hashes(folder)})
+
+
+@contextlib.contextmanager
+def _failing_once(folder: Path) -> Iterator[None]:
+    """Lets the writing of a folder, when it fails, be told by the exception that reaches the caller, and named.
+
+    Orbax logs the exception of each of its threads too, and TensorStore tells by tracebacks that the event loops of
+    other writes are gone. Some of that comes late, so that after a failure it stays silent.
+    """
+    orbax, hook = logging.getLogger("absl"), sys.unraisablehook
+
+    def shown(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    orbax.addFilter(_is_news)
+    sys.unraisablehook = shown
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(folder)
+        raise
+    orbax.removeFilter(_is_news)
+    sys.unraisablehook = hook
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a record of Orbax says more than an exception that is raised as well."""
+    return "raised an exception" not in str(record.msg)
 
 
 def _hash_file(folder: Path) -> Path:
@@ -160,6 +221,8 @@ def _fault(folder: Path) -> str:
     try:
         recorded = files.load_sealed(file, cure="", required=False)
         expected, found = recorded.get("files", recorded), _hashes(folder)  # earlier jmers wrote no seal
+        if not isinstance(expected, dict):
+            raise UserError("no hashes")
     except (UserError, OSError):
         return f"{file.name} is damaged"
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from numpy.typing import DTypeLike
 
-from jmer.base.errors import UserError
+from jmer.base.errors import StorageError
 from jmer.base.types import FlatSplit
 from jmer.dataset.flat import flatten, pick
 from jmer.dataset.store import Dataset
@@ -24,8 +24,9 @@ from jmer.training.devices import Placement, as_main, is_main, memory, put
 
 _log = logging.getLogger(__name__)
 
-# Bytes of the utterances of a streamed piece: enough work for the devices while the next piece is on its way.
-_PIECE_BYTES = 2**26
+# Bytes of the utterances of a streamed piece: enough work for the devices while the next piece is on its way. Some ten
+# of them are in memory at a time, and in a small container they have to leave room for all else.
+_PIECE_BYTES, _PIECES_OF_MEMORY = 2**26, 64
 
 
 def load_flat(
@@ -47,7 +48,8 @@ def load_flat(
       folder: holds the files of streamed arrays, which vanish with the process.
 
     Raises:
-      UserError: a feature is not finite, or the disk of `folder` is full.
+      UserError: a feature is not finite.
+      StorageError: the disk of `folder` is full.
     """
     names, sizes = [name for group in groups for name in group], dataset.manifest["splits"]
     sequences = {m: (max(dataset.sequence_lengths[m], 1), dim) for m, dim in sequence_dims.items()}
@@ -94,7 +96,8 @@ class Feed:
         import grain
 
         size = sum(x.nbytes for x in jax.tree.leaves(self._flat)) / len(self._flat.mask)
-        parts = [part for index in padded for part in _parts(index, most=int(_PIECE_BYTES / size))]
+        most = int(min(_PIECE_BYTES, memory() / _PIECES_OF_MEMORY) / size)
+        parts = [part for index in padded for part in _parts(index, most=most)]
         ready = grain.MapDataset.source(parts).map(self._piece).to_iter_dataset(grain.ReadOptions(2, 2))
         on_devices = grain.experimental.ThreadPrefetchIterDataset(ready.map(self._put), prefetch_buffer_size=1)
         yield from on_devices
@@ -131,14 +134,14 @@ def _zeros_on_disk(shape: tuple[int, ...], dtype: DTypeLike, *, folder: Path) ->
     The file has no name, so that it vanishes with the array, however the process ends.
 
     Raises:
-      UserError: the disk is full.
+      StorageError: the disk is full.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     with tempfile.TemporaryFile(dir=folder) as file:
         try:
             os.posix_fallocate(file.fileno(), 0, size)  # a sparse file would end the process when the disk fills
         except OSError as error:
-            raise UserError(
+            raise StorageError(
                 f"{folder}: there is no room for {size / 1e9:.3g} GB of streamed features ({error.strerror}); free the "
                 "disk, or name a --workdir on another one"
             ) from error

@@ -50,6 +50,14 @@ class FoldOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LogOptions:
+    """Where the figures of the epochs go, besides metrics.jsonl and TensorBoard events."""
+
+    tracker: str = option("", "Python module of a tracker with the interface of wandb, such as wandb or trackio; empty "
+                          "for none.", neutral=True)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
 class SamplerOptions:
     """Sampling of dialogues."""
 
@@ -116,7 +124,7 @@ class SeedOptions:
     """Seeds, and how the epochs that are kept of each are chosen."""
 
     seed: int = option(0, "The first seed.", at_least=0)
-    seeds: int = option(1, "Seeds that are trained; scores become mean and deviation.", at_least=1)
+    seeds: int = option(1, "Seeds that are trained; scores become mean and deviation.", at_least=1, at_most=1000)
     choose: str = option("best", "Epochs that are kept of each seed: the best on dev by weighted F1, or the last ones, "
                          "which needs no dev split.", choices=("best", "last"))  # fmt: skip
 
@@ -131,7 +139,7 @@ class SelectionOptions(SeedOptions):
     """The epochs that are kept of each seed."""
 
     patience: int = option(10, "Epochs without a better dev weighted F1 after which a seed is done.", at_least=1)
-    keep_epochs: int = option(1, "Epochs that are kept of each seed.", at_least=1)
+    keep_epochs: int = option(1, "Epochs that are kept of each seed.", at_least=1, at_most=1000)
     merge_epochs: str = option("vote", "Kept epochs are merged by the mean of their probabilities or of their weights.",
                                choices=("vote", "average"), neutral=True)  # fmt: skip
     vote: bool = option(False, "Evaluation and prediction also take the mean over all seeds.", neutral=True)
@@ -139,7 +147,14 @@ class SelectionOptions(SeedOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(
-    DataOptions, FoldOptions, ModelOptions, ObjectiveOptions, SamplerOptions, OptimizerOptions, SelectionOptions
+    DataOptions,
+    FoldOptions,
+    ModelOptions,
+    ObjectiveOptions,
+    SamplerOptions,
+    OptimizerOptions,
+    SelectionOptions,
+    LogOptions,
 ):
     """All options of a training run."""
 

@@ -6,6 +6,7 @@ a TPU bfloat16 by default.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,13 +18,14 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from jmer.base.types import UNLABELLED, Batch, FlatSplit
 from jmer.dataset.flat import flatten, gather
+from jmer.nn.graph_layers import ATTENTION
 from jmer.nn.model import Model, Output
 from jmer.training.devices import Placement
 from jmer.training.objective import Objective
 
 Tree = Any  # a pytree of arrays
 
-_STATS_ROWS = 4096  # utterances
+_STATS_ROWS, _STATS_BYTES = 4096, 2**25  # utterances of which features are summed at once, and what they may take
 STATS = ("mean", "scale")  # the model's `stats` variables of a modality, and of its sequences
 
 exact = jax.default_matmul_precision("float32")  # decorates what is traced with exact float32 products
@@ -58,7 +60,8 @@ def feature_stats(flat: FlatSplit) -> dict[str, np.ndarray]:
     stats = {}
     for name, (x, valid) in arrays.items():
         # The sums go part by part: all at once, float64 would take several times the memory of the dataset.
-        parts = [slice(i, i + _STATS_ROWS) for i in range(0, len(x), _STATS_ROWS)]
+        rows = max(1, min(_STATS_ROWS, _STATS_BYTES // (8 * math.prod(x.shape[1:]) or 1)))
+        parts = [slice(i, i + rows) for i in range(0, len(x), rows)]
         count = valid.sum()
         mean = sum(x[part][valid[part]].astype(np.float64).sum(axis=0) for part in parts) / count
         std = np.sqrt(sum(np.square(x[part][valid[part]] - mean).sum(axis=0) for part in parts) / count)
@@ -127,6 +130,29 @@ def predict(
     """
     output = jax.vmap(jax.vmap(lambda p: apply(model, p, stats, batch)))(params)
     return jax.nn.softmax(output.logits).mean(axis=1), output.gates.mean(axis=1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+@exact
+def attention(model: Model, params: Tree, stats: Tree, batch: Batch) -> Float[Array, "B U U"]:
+    """Returns how much each utterance (second axis) attends to each other one (last axis) in the model's graph.
+
+    It is the mean over the seeds and their epochs, the layers, the heads and the branches. The shares of a row sum to
+    1. The model has a graph layer `gat`.
+
+    Args:
+      params: leaves `[S, K, ...]`.
+    """
+    b, u = batch.mask.shape
+
+    def of(params: Tree) -> jax.Array:
+        _, found = model.apply({"params": params, "stats": stats}, batch, mutable=[ATTENTION])
+        each = [x.reshape(-1, u, x.shape[-1], b, u, x.shape[-1]) for x in jax.tree.leaves(found)]
+        # The streams that an utterance sends by are added up, and those that it receives by are averaged.
+        return jnp.concatenate([x.sum(axis=2).mean(axis=-1) for x in each]).mean(axis=0)
+
+    weights = jax.vmap(jax.vmap(of))(params).mean(axis=(0, 1))  # [sender, B, receiver]
+    return weights.transpose(1, 2, 0)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -26,8 +26,8 @@ from jmer.dataset.folds import fold_of_corpus
 from jmer.runs.directory import RunDirectory
 from jmer.runs.log import LOG_SHA256, Log
 from jmer.runs.progress import Progress
-from jmer.runs.report import ScoredRow, write_scores
-from jmer.runs.scoring import Scored
+from jmer.runs.report import write_scores
+from jmer.runs.scored import Scored, ScoredRow
 from jmer.training import metrics
 from jmer.training.checkpoint import Checkpoints, latest_epoch, remove_damaged
 from jmer.training.sampling import loss_weights
@@ -196,7 +196,8 @@ def _fit_seed(task: Task, seed: int, folder: Path) -> tuple[Flat, float]:
     if last:
         state, kept, saved = checkpoints.restore(last, state=state, best={"params": best})
         best, progress = kept["params"], Progress.from_json(saved)
-    log = Log(run, after=progress.epoch, epochs=options.epochs, sha256=saved.get(LOG_SHA256, ""))
+    sha256 = saved.get(LOG_SHA256, "")
+    log = Log(run, after=progress.epoch, epochs=options.epochs, sha256=sha256, options=options)
     size = sum(x.size for x in trained.values())
     _log.info(
         f"seed {seed}: {size:,} trained parameters, {sum(updates)} updates"

@@ -9,7 +9,7 @@ from jmer.base.options import option, to_config
 from jmer.dataset.options import SourceOptions
 from jmer.encoders.passages import ContextOptions
 from jmer.encoders.running import Running
-from jmer.training.options import ClassLossOptions, FoldOptions, SeedOptions, UpdateOptions
+from jmer.training.options import ClassLossOptions, FoldOptions, LogOptions, SeedOptions, UpdateOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,15 @@ class SpeechOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TuneOptions(
-    SourceOptions, TextOptions, SpeechOptions, AdapterOptions, ClassLossOptions, UpdateOptions, SeedOptions, FoldOptions
+    SourceOptions,
+    TextOptions,
+    SpeechOptions,
+    AdapterOptions,
+    ClassLossOptions,
+    UpdateOptions,
+    SeedOptions,
+    FoldOptions,
+    LogOptions,
 ):
     """All options of fine-tuning."""
 

@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -195,6 +197,10 @@ def test_options_are_checked_when_arguments_are_parsed(tmp_path: Path):
             "runs/x/config.json: No space left on",
         ),
         (ValueError("RESOURCE_EXHAUSTED: writing\nfile 9: No space left on device [os_error_code='28']"), "free space"),
+        (
+            ValueError('Error writing "a/0" at local file "/run/x/": No space left on device'),
+            "error: /run/x/: No space",
+        ),
         (PermissionError(errno.EACCES, "Permission denied", "runs"), "runs: Permission denied; change its permissions"),
         (OSError(errno.EROFS, "Read-only file system", "/x"), "name a folder on a disk that can be written to"),
     ],
@@ -235,3 +241,27 @@ def test_sigterm_is_an_interruption_and_the_handler_is_put_back():
     before = signal.getsignal(signal.SIGTERM)
     assert cli.run(lambda _: os.kill(os.getpid(), signal.SIGTERM), []) == 75
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+FAILING_LATE = """
+import atexit, errno, os, sys, threading
+from jmer.base import cli
+
+def write():
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "events")
+
+def main(_):
+    atexit.register(write)
+    atexit.register(lambda: threading.Thread(target=write).start())
+    write()
+
+sys.exit(cli.run(main))
+"""
+
+
+def test_writes_that_fail_after_the_first_are_not_told():
+    """Such as those of TensorBoard's thread, which writes what is left when the interpreter ends."""
+    done = subprocess.run([sys.executable, "-c", FAILING_LATE], capture_output=True, text=True)
+    assert done.returncode == StorageError.exit_code
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: events: No space left on device")

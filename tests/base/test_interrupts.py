@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from tasks import is_gone
@@ -200,3 +201,36 @@ def test_a_signal_after_the_end_changes_nothing(number: signal.Signals):
         assert process.stdout.readline() == "ending\n"
         process.send_signal(number)
         assert process.wait(10) == 0
+
+
+CRASHING = """
+import atexit, ctypes, os, sys, tempfile, time
+from jmer.base import cli
+
+class Crashes:
+    def __del__(self, crash=ctypes.string_at):  # called when all modules are taken down
+        crash(0)
+
+crashes = Crashes()
+
+def main(_):
+    atexit.register(print, "a hook")
+    kept = tempfile.TemporaryDirectory()
+    print(kept.name, flush=True)
+    globals()["kept"] = kept
+    time.sleep(60)
+
+sys.exit(cli.run(main))
+"""
+
+
+def test_a_crash_while_modules_are_taken_down_does_not_replace_the_exit_code():
+    """As that of JAX whose compiler was interrupted. Hooks still run, and temporary folders vanish."""
+    with subprocess.Popen([sys.executable, "-c", CRASHING], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        folder = Path(process.stdout.readline().strip())
+        assert folder.is_dir()
+        process.terminate()
+        assert process.wait(10) == 75
+        assert process.stdout.read() == "a hook\n"
+    assert not folder.exists()

@@ -63,7 +63,7 @@ def test_a_folder_of_the_name_is_no_config(root: Path, monkeypatch: pytest.Monke
     [
         ("gat_fusoin", "has this name; did you mean 'gat_fusion'?"),
         ("configs/extract/light.py", "has this name; did you mean 'extract/lite'?"),
-        ("/nowhere/zzz.py", "(bigru, co_attention, "),
+        ("/nowhere/zzz.py", "(bigru, causal, co_attention, "),
         ("../configs/gat_fusion.py", "does not exist"),
         ("configs", "does not exist"),
     ],

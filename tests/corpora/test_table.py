@@ -423,3 +423,14 @@ def test_ravdess_audio(shared: Path, tmp_path: Path):
 
     assert [entry.clip for entry in entries] == clips
     assert len({entry.label for entry in entries}) == 8
+
+
+def test_numbers_of_thousands_of_digits_are_names(tmp_path: Path):
+    """Python reads no whole number of more than 4,300 digits."""
+    long = "1" * 5000
+    corpus = table.load(write(tmp_path, f"a,{long},x,hi,glad,train,", "a,1,x,oh,glad,train,"))
+    assert [u.text for u in utterances(corpus)] == ["hi", "oh"]
+    header = f"{COLUMNS},start,end"
+    fails(
+        write(tmp_path, f"a,1,x,hi,glad,train,,{long}:00,{long}:01", header=header), "expected seconds from the start"
+    )

@@ -144,3 +144,9 @@ def test_a_single_dialogue_is_not_padded_to_a_full_batch():
     assert index.shape == (1, 1, 4)
     shapes = {i.shape for i in evaluation_plan([4] * 7, batch_utterances=16)}
     assert shapes == {(2, 4, 4)}
+
+
+def test_dialogues_without_utterances_have_no_slot():
+    for lengths in ([0, 3, 0, 2, 0], [0, 0]):
+        index = np.concatenate([batch.reshape(-1) for batch in evaluation_plan(lengths)] or [np.zeros(0)])
+        assert sorted(index[index < sum(lengths)]) == list(range(sum(lengths)))

@@ -91,8 +91,8 @@ def with_masked(data, value):
     return data._replace(features=masked(data.features, data.present), sequences=masked(data.sequences, frames))
 
 
-def model_of(*choice):
-    """The model with random parameters."""
+def made(*choice):
+    """A model and random variables of it."""
     model = Model(
         options=options_of(*choice),
         dims=tuple(tiny.DIMS.items()),
@@ -103,6 +103,12 @@ def model_of(*choice):
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch(DIALOGUES)))
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda p: jnp.array(rng.normal(size=p.shape) * 0.4, jnp.float32), shapes)
+    return model, variables
+
+
+def model_of(*choice):
+    """The model with random parameters."""
+    model, variables = made(*choice)
     return jax.jit(lambda data: tiny.apply(model, variables, data))  # without any random key
 
 

@@ -1,11 +1,17 @@
 """Small runs that several test files open; none of them changes these."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
 
+from jmer import extract
 from jmer.base import files
+from jmer.base.options import from_config
+from jmer.dataset import build
+from jmer.dataset.options import ExtractOptions
 from jmer.training import checkpoint
 
 
@@ -38,6 +44,25 @@ def rich(tmp_path_factory):
         **{"contrastive.weight": 0.1, "consistency.passes": 2},
     )  # fmt: skip
     return workdir
+
+
+@pytest.fixture(scope="session")
+def run_of_texts(tmp_path_factory) -> Path:
+    """A run on a handful of texts, which looks at one utterance at a time."""
+    folder = tmp_path_factory.mktemp("texts")
+    splits = ["train", "train", "dev"]
+    rows = [
+        f"d{d},{i},a,{'Lovely' if i % 2 else 'Awful'} day.,{tiny.LABELS[i % 3]},{split}"
+        for d, split in enumerate(splits)
+        for i in range(3)
+    ]
+    (folder / "table.csv").write_text("\n".join(["dialogue,utterance,speaker,text,label,split", *rows]) + "\n")
+    config: Any = extract.default_config()
+    config.source, config.root, config.out = "table", str(folder / "table.csv"), str(folder / "packed")
+    config.text.model, config.audio.model, config.video.model = "vader", "none", "none"
+    config.workers, config.cache = 1, str(folder / "cache")
+    tiny.train(build.extract_dataset(from_config(ExtractOptions, config)), folder / "run", encoder="none", graph="none")
+    return folder / "run"
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +16,10 @@ import pysubs2
 import pytest
 from praatio import textgrid
 
-from jmer.base.errors import UserError
+from jmer.base.errors import StorageError, UserError
 from jmer.base.types import Prediction
 from jmer.corpora import transcript
+from jmer.pages.timeline import Shown
 from jmer.runs import answers
 
 JOY = Prediction(
@@ -53,13 +54,17 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def write(file: Path, predictions: Sequence[Prediction]) -> None:
+    answers.write(file, [Shown(title="", predictions=predictions)])
+
+
 @pytest.fixture
 def written(tmp_path: Path):
     """A function that writes predictions with a suffix and returns the file."""
 
     def written(suffix: str, *predictions: Prediction) -> Path:
         file = tmp_path / f"my film{suffix}"
-        answers.write(file, predictions)
+        write(file, predictions)
         assert [path.name for path in tmp_path.iterdir()] == [file.name]
         file.read_bytes().decode("utf-8")
         return file
@@ -224,7 +229,7 @@ def test_every_text_survives_subtitles(tmp_path: Path):
         predictions = [
             replace(JOY, start=float(i), end=i + 0.5, text=text, speaker="A & <b>") for i, text in enumerate(texts)
         ]
-        answers.write(tmp_path / f"out{suffix}", predictions)
+        write(tmp_path / f"out{suffix}", predictions)
         dialogue, notes = transcript.read(tmp_path / f"out{suffix}")
         assert [u.text for u in dialogue.utterances] == [one_line(f"[joy] {text}") for text in texts]
         assert {u.speaker for u in dialogue.utterances} == {"speaker" if suffix == ".srt" else "A & <b>"}
@@ -317,9 +322,9 @@ def test_formats_with_times_need_times(tmp_path: Path, suffix: str, times: tuple
     file = tmp_path / f"out{suffix}"
     untimed = replace(JOY, utterance_id="utt7", start=times[0], end=times[1])
     with pytest.raises(UserError, match=r"out\.\w+: utterance 'utt7' has no times, .*; write a .csv or .json"):
-        answers.write(file, [JOY, untimed, replace(untimed, utterance_id="utt8")])
+        write(file, [JOY, untimed, replace(untimed, utterance_id="utt8")])
     assert list(tmp_path.iterdir()) == []
-    answers.write(tmp_path / "out.csv", [untimed])
+    write(tmp_path / "out.csv", [untimed])
 
 
 def test_wrong_paths_are_refused_before_the_work(tmp_path: Path):
@@ -342,11 +347,11 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: p
 
     (tmp_path / "out.csv").write_text("before")
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(UserError, match=r"out\.csv: cannot be written \(No space left on device\)"):
-        answers.write(tmp_path / "out.csv", [JOY])
+    with pytest.raises(StorageError, match=r"out\.csv: cannot be written \(No space left on device\)"):
+        write(tmp_path / "out.csv", [JOY])
     assert (tmp_path / "out.csv").read_text() == "before"
     with pytest.raises(UserError, match="there is no prediction"):
-        answers.write(tmp_path / "out.csv", [])
+        write(tmp_path / "out.csv", [])
 
 
 def test_the_docstring_names_every_suffix():

@@ -32,7 +32,18 @@ def epochs_of(workdir) -> list[int]:
 def test_what_lies_in_it(trained):
     named = {p for p in vars(directory.RunDirectory).values() if isinstance(p, property)}
     files = {p.fget(directory.RunDirectory(trained)).name for p in named if p.fget}
-    assert {p.name for p in trained.iterdir()} - {"eval", ".lock"} == files - {"diverged.json", "calibration.json"}
+    exported = {
+        "export.json",
+        "model.safetensors",
+        "README.md",
+        "model.stablehlo",
+        "stablehlo.json",
+        "model.onnx",
+        "onnx.json",
+    }
+    assert {p.name for p in trained.iterdir()} - {"eval", ".lock"} == files - exported - {
+        "diverged.json", "calibration.json",
+    }  # fmt: skip
     config = json.loads((trained / "config.json").read_text())
     assert (config["hidden"], config["seeds"], config["gfpush"]["alpha"]) == (8, 2, 0.2)
     environment = json.loads((trained / "environment.json").read_text())

@@ -57,11 +57,17 @@ def test_every_file_that_describes_a_run(run):
     for name, read in readers.items():
         before = read()
         for fault in faults(run / name):
-            if fault == "deleted" and name in ("calibration.json", "diverged.json"):
-                continue  # these need not be there
-            with pytest.raises(jmer.UserError, match=f"{name} (is damaged|does not exist)"):
+            if fault == "deleted" and name == "diverged.json":
+                continue  # it need not be there
+            with pytest.raises(jmer.UserError, match=f"{name} (is damaged|does not exist|is missing)"):
                 read()
         assert read() == before
+
+
+def test_a_run_that_is_not_calibrated_any_more_needs_no_calibration(run):
+    RunDirectory(run).forget_calibration()
+    assert not (run / "calibration.json").exists()
+    assert directory.load(run).calibration == Calibration(seeds=(1.0, 1.0), vote=1.0)
 
 
 def test_a_flipped_bit_anywhere_is_found(run):
@@ -177,3 +183,11 @@ def test_two_trainers_do_not_share_a_directory(tiny_dataset, run):
         tiny.train(tiny_dataset, run, seeds=2)
     (run / "diverged.json").unlink()
     tiny.train(tiny_dataset, run, seeds=2)
+
+
+def test_the_hashes_of_an_epoch_that_was_removed_are_not_left(tiny_dataset, run):
+    """A process may be ended between the removal of both."""
+    (run / "diverged.json").unlink()
+    (run / "checkpoints/1.sha256.json").write_text("{}")
+    tiny.train(tiny_dataset, run, seeds=2)
+    assert not (run / "checkpoints/1.sha256.json").exists()

@@ -5,42 +5,17 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 import pytest
-import tiny
 
 import jmer
-from jmer import extract
-from jmer.base.options import from_config
-from jmer.dataset import build
-from jmer.dataset.options import ExtractOptions
 from jmer.encoders import hub
 from jmer.runs.environment import on_device
 from jmer.training import steps
 
 GIVEN = [{"speaker": "a", "features": {"audio": np.linspace(-1, 1, 5)}}]
-
-
-@pytest.fixture(scope="module")
-def run_of_texts(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("texts")
-    splits = ["train", "train", "dev"]
-    rows = [
-        f"d{d},{i},a,{'Lovely' if i % 2 else 'Awful'} day.,{tiny.LABELS[i % 3]},{split}"
-        for d, split in enumerate(splits)
-        for i in range(3)
-    ]
-    (folder / "table.csv").write_text("\n".join(["dialogue,utterance,speaker,text,label,split", *rows]) + "\n")
-    config: Any = extract.default_config()
-    config.source, config.root, config.out = "table", str(folder / "table.csv"), str(folder / "packed")
-    config.text.model, config.audio.model, config.video.model = "vader", "none", "none"
-    config.workers, config.cache = 1, str(folder / "cache")
-    tiny.train(build.extract_dataset(from_config(ExtractOptions, config)), folder / "run", encoder="none", graph="none")
-    return folder / "run"
 
 
 def test_a_predictor_works_on_the_device_that_it_was_loaded_for(trained, monkeypatch):

@@ -1,10 +1,16 @@
 """Which epochs each seed keeps, and when training ends."""
 
-import numpy as np
+import importlib
+import json
 
+import numpy as np
+import pytest
+
+from jmer.base.errors import UserError
 from jmer.runs.directory import RunDirectory
 from jmer.runs.log import Log
 from jmer.runs.progress import Progress
+from jmer.training.options import TrainOptions
 
 SCORES = np.array([[0.1, 0.5], [0.3, 0.6], [0.3, 0.4], [0.2, 0.1], [0.4, 0.5], [0.35, 0.9]])  # epoch, seed
 
@@ -36,7 +42,7 @@ def test_it_ends_after_the_last_epoch_or_when_no_seed_is_patient():
 
 def test_it_is_the_same_after_json():
     progress = after(SCORES, keep=2, patience=3)
-    assert Progress.from_json(progress.to_json()) == progress
+    assert Progress.from_json(json.loads(json.dumps(progress.to_json()))) == progress
 
 
 def test_why_it_ended():
@@ -61,3 +67,32 @@ def test_the_line_of_an_epoch_says_how_long_the_rest_takes(tmp_path, said):
         f"epoch  3/12  {scores}  2.00 s  22 s left at most",
         f"epoch 12/12  {scores}  2.50 s",
     ]
+
+
+def test_a_tracker_is_told_every_figure(tmp_path, monkeypatch):
+    """A module with the interface of wandb, of the version at hand."""
+    (tmp_path / "run 1").mkdir()
+    (tmp_path / "mytracker.py").write_text(
+        "heard = []\n"
+        "def init(*, project, name, config, resume):\n"
+        "    heard.append((project, name, config['lr'], resume))\n"
+        "    import mytracker\n"
+        "    return mytracker\n"
+        "def log(figures, step):\n"
+        "    heard.append((step, figures))\n"
+        "def finish():\n"
+        "    heard.append('finished')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    options = TrainOptions(tracker="mytracker", lr=0.25)
+    log = Log(RunDirectory(tmp_path / "run 1"), after=0, epochs=2, options=options)
+    log.write(1, seeds=[3, 4], figures={"train_loss": np.array([0.5, 0.25])}, dev=[], seconds=1.0)
+    log.close()
+    heard = importlib.import_module("mytracker").heard
+    assert heard == [
+        ("jmer", "run 1", 0.25, "allow"),
+        (1, {"seed_3/train_loss": 0.5, "seed_4/train_loss": 0.25}),
+        "finished",
+    ]
+    with pytest.raises(UserError, match=r"config\.tracker: there is no Python module 'no_such'"):
+        Log(RunDirectory(tmp_path / "run 1"), after=0, epochs=2, options=TrainOptions(tracker="no_such"))

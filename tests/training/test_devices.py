@@ -131,6 +131,16 @@ def test_what_takes_over_half_of_the_memory_is_streamed(dataset, tmp_path, monke
         assert not any(tmp_path.iterdir())
 
 
+def test_a_streamed_piece_takes_a_small_part_of_the_memory(monkeypatch):
+    flat = flatten(tiny.dialogues([8] * 16), utterances=128, dims=tiny.DIMS, sequences={})
+    size = sum(x.nbytes for x in jax.tree.leaves(flat)) / len(flat.mask)
+    streamed = feed.Feed(flat, Placement(seeds=1, devices=1), streamed=True)
+    index = np.arange(128, dtype=np.int32).reshape(16, 1, 8)
+    for utterances, pieces in ((1000, 1), (64, 2), (16, 8)):
+        monkeypatch.setattr(feed, "memory", lambda room=utterances: 64 * size * room)
+        assert len(list(streamed.pieces([index]))) == pieces
+
+
 def test_processes_train_as_one(dataset, whole, root, tmp_path):
     """Two processes of two devices each, by the command line."""
     with socket.socket() as free:

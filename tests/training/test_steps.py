@@ -1,6 +1,8 @@
 """Compiled steps: exact float32 everywhere, and numbers that are not finite are noticed."""
 
+import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -71,3 +73,16 @@ def test_numbers_that_are_not_finite_are_found_by_seed():
     tree["b"]["d"] = tree["b"]["d"].at[2, 1, 0].set(-jnp.inf)
     assert steps.all_finite(tree).tolist() == [True, False, False]
     assert np.all(steps.all_finite({"a": jnp.full((2, 5), 1e38)}))
+
+
+def test_statistics_take_little_memory_however_wide_the_features_are():
+    """A run that streams its features has no room for a copy of them."""
+    dialogues = [replace(d, values={"text": np.ones((len(d), 20_000), np.float32)}, present={"text": d.present["text"]})
+                 for d in tiny.dialogues([20] * 40)]  # fmt: skip
+    flat = flatten(dialogues, utterances=800, dims={"text": 20_000}, sequences={})
+    tracemalloc.start()
+    stats = steps.feature_stats(flat)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert stats["text_mean"].shape == (20_000,)
+    assert peak < 130e6  # in float64, the features take 128 MB

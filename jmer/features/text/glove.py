@@ -2,6 +2,7 @@
 
 import functools
 import re
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from jaxtyping import Float32
 from jmer.base import files
 from jmer.base.errors import UserError
 from jmer.base.types import Turn
+from jmer.features import npz
 from jmer.features.extractor import FILE, Encoded, Prepared
 from jmer.features.summary import Pooled
 
@@ -89,11 +91,14 @@ class Vectors:
         self._known: dict[str, np.ndarray] = {}
         try:
             self._index, self._array = self._read_npz() if file.suffix == ".npz" else (self._read_index(), None)
-            self.dim = len(self[next(iter(self._index))])
-        except (OSError, ValueError, KeyError, StopIteration) as error:
+            self.dim = len(self._figures(next(iter(self._index))))
+        except UserError:
+            raise
+        except Exception as error:  # zipfile and numpy raise exceptions of many kinds on damaged bytes
+            fault = next(iter(str(error).strip().splitlines()), "it is empty")
             raise UserError(
-                f"config.text.model: {file} holds no word vectors ({error or 'it is empty'}); expected a text "
-                "file with a word and its figures a line, or an .npz with arrays words and vectors"
+                f"config.text.model: {file} holds no word vectors ({fault}); expected a text file with a word and its "
+                "figures a line, or an .npz with arrays words and vectors"
             ) from error
 
     def __contains__(self, word: str) -> bool:
@@ -105,17 +110,27 @@ class Vectors:
         return self._known[word]
 
     def _read(self, word: str) -> np.ndarray:
+        try:
+            vector = self._figures(word)
+        except ValueError as error:
+            raise UserError(
+                f"config.text.model: {self._file}: a figure of '{word}' is no number ({error}); correct or remove its "
+                "line"
+            ) from error
+        if len(vector) != self.dim:
+            raise UserError(
+                f"config.text.model: {self._file}: '{word}' has {len(vector)} figures, others have {self.dim}"
+            )
+        if not np.isfinite(vector).all():
+            raise UserError(f"config.text.model: {self._file}: a figure of '{word}' is NaN or infinite; remove it")
+        return vector
+
+    def _figures(self, word: str) -> np.ndarray:
         if self._array is not None:
             return self._array[self._index[word]]
         with self._file.open("rb") as stream:
             stream.seek(self._index[word])
-            figures = stream.readline().split(b" ")[1:]
-        vector = np.array(figures, np.float32)
-        if len(vector) != getattr(self, "dim", len(vector)):
-            raise UserError(
-                f"config.text.model: {self._file}: '{word}' has {len(vector)} figures, others have {self.dim}"
-            )
-        return vector
+            return np.array(stream.readline().split(b" ")[1:], np.float32)
 
     def _read_index(self) -> dict[str, int]:
         """Returns word -> the byte at which the word's line begins."""
@@ -129,8 +144,12 @@ class Vectors:
         return index
 
     def _read_npz(self) -> tuple[dict[str, int], np.ndarray]:
-        with np.load(self._file) as arrays:
-            words, vectors = arrays["words"], arrays["vectors"].astype(np.float32)
-        if vectors.ndim != 2 or len(words) != len(vectors):
+        with zipfile.ZipFile(self._file) as archive:
+            words, vectors = (
+                npz.read_array(archive, f"{name}.npy", where=f"config.text.model: {self._file}, array {name}")
+                for name in ("words", "vectors")
+            )
+        vectors = vectors.astype(np.float32)
+        if words.ndim != 1 or vectors.ndim != 2 or len(words) != len(vectors):
             raise ValueError(f"words {list(words.shape)} and vectors {list(vectors.shape)} do not fit")
         return {str(word): i for i, word in enumerate(words)}, vectors

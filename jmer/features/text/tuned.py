@@ -57,6 +57,10 @@ class TunedText(PooledLayers):
         return True
 
     @property
+    def reads_later(self) -> bool:
+        return self._note.context.context != 0 and not self._note.context.causal
+
+    @property
     def _note(self) -> Note:
         return self._encoder.opened.note
 

@@ -68,3 +68,14 @@ def test_files_that_are_no_vectors(tmp_path: Path):
     glove = Glove(model=str(tmp_path / "g.txt"))
     with pytest.raises(UserError, match="'b' has 3 figures, others have 2"):
         glove.encode([["b"]])
+
+
+@pytest.mark.parametrize(
+    ("figure", "message"), [("x", "a figure of 'b' is no number"), ("nan", "'b' is NaN or infinite")]
+)
+def test_a_later_line_with_a_wrong_figure(tmp_path, figure, message):
+    (tmp_path / "w.txt").write_text(f"a 1 2\nb 1 {figure}\n")
+    glove = Glove(model=str(tmp_path / "w.txt"))
+    assert glove.dim == 2
+    with pytest.raises(UserError, match=message):
+        glove.encode([["b"]])

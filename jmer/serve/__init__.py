@@ -1,0 +1,1 @@
+"""The page of `jmer.demo`: uploads in, timelines out."""
