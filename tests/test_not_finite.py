@@ -10,6 +10,6 @@ CHOICE = ("gru", "gat", "gated", "utterance", True, False)  # the full form take
 
 
 def test_a_short_form_of_every_row():
-    rows = not_finite.rows(count=6, choices=[CHOICE])
+    rows = not_finite.rows(count=3, choices=[CHOICE])
     assert len(rows) == 10
     assert all(row.held for row in rows), [row for row in rows if not row.held]
