@@ -10,7 +10,9 @@ leaves the rows of the others in the table as they are; the table says at which 
 
 import argparse
 import json
+import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -39,6 +41,7 @@ from benchmarks.faults import (
 from benchmarks.faults.outcomes import Row
 from jmer.runs.environment import environment
 
+_LONGEST = 200  # characters of an outcome in the table
 # The counts are those of a tenth; 10 of them are the full ones.
 FAULTS: dict[str, Callable[[int], list[Row]]] = {
     "kill -9 of a training": lambda tenths: training_kills.rows(count=5 * tenths),
@@ -70,13 +73,24 @@ def main(argv: Sequence[str]) -> int:
     for name in args.only or FAULTS:
         start = time.monotonic()
         with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer power
-            rows = [vars(row) for row in FAULTS[name](1 if args.quick else 10)]
+            rows = [
+                {key: plain(value) for key, value in vars(row).items()} for row in FAULTS[name](1 if args.quick else 10)
+            ]
         seconds = round(time.monotonic() - start)
         kinds[name] = {"revision": environment()["git_revision"], "seconds": seconds, "rows": rows}
         print(f"{name}: {sum(row['held'] for row in rows)} of {len(rows)} promises held", flush=True)
         kinds = {kind: kinds[kind] for kind in FAULTS if kind in kinds}
         write("reliability", report(kinds), {"machine": machine(), "kinds": kinds}, keep=not args.quick)
     return int(not all(row["held"] for kind in kinds.values() for row in kind["rows"]))
+
+
+def plain(value: Any) -> Any:
+    """Returns a text in one line of signs that can be printed, without the names of temporary folders."""
+    if not isinstance(value, str):
+        return value
+    text = re.sub(rf"{re.escape(tempfile.gettempdir())}/[\w-]+/?", "", value)
+    text = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def report(kinds: Mapping[str, Any]) -> list[str]:
