@@ -9,14 +9,12 @@ seeds; `--of` keeps the utterances that have this modality.
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from held_out import cell, fold_runs, scores
 
-from jmer.base.types import Features
-from jmer.runs.scoring import dataset_of
+from jmer.runs.scoring import dataset_of, without
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,11 +31,6 @@ def main(argv: Sequence[str]) -> int:
         masked = [[without(d, hidden) for d in dialogues] for dialogues in tested]
         print(f"{hidden:10}" + "".join(f"{cell(x):>18}" for x in scores(runs, masked, chosen)))
     return 0
-
-
-def without(dialogue: Features, hidden: str) -> Features:
-    """Returns a dialogue one of whose modalities is marked absent."""
-    return replace(dialogue, present={m: x & (m != hidden) for m, x in dialogue.present.items()})
 
 
 if __name__ == "__main__":

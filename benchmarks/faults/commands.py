@@ -6,11 +6,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.faults.outcomes import Row
+from benchmarks.faults.outcomes import Row, parser, show
 from jmer.base import cli
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -131,8 +131,28 @@ def session(process: subprocess.Popen[bytes]) -> list[int]:
     return found
 
 
-def interrupted_row(phase: str, number: signal.Signals, ended: Sequence[Ended]) -> Row:
-    """Returns the row of one signal in one phase of a command."""
+def interrupted(
+    phase: str,
+    number: signal.Signals,
+    *,
+    count: int,
+    once: Callable[..., Ended | None],
+    anew: Callable[[], None],
+) -> Row:
+    """Returns the row of so many signals of one kind in one phase of a command.
+
+    Args:
+      once: sends one signal, with `group` to the whole group of the process; returns None if the command was done
+        before.
+      anew: is called then, so that there is something to do again.
+    """
+    ended: list[Ended] = []
+    while len(ended) < count:
+        result = once(group=len(ended) % 2 == 1)
+        if result is None:
+            anew()
+        else:
+            ended.append(result)
     codes = Counter("before jmer was loaded" if e.early else f"exit code {e.code}" for e in ended)
     slowest = max(e.after for e in ended)
     orphans, lost = sum(e.orphans for e in ended), sum(e.lost for e in ended)
@@ -143,3 +163,11 @@ def interrupted_row(phase: str, number: signal.Signals, ended: Sequence[Ended]) 
         outcome=f"{told}; at most {slowest:.1f} s; {orphans} processes left; {lost} lost",
         held=all(e.held for e in ended) and not lost,
     )
+
+
+def count_signals(doc: str | None, title: str, rows: Callable[..., list[Row]], *, phases: Sequence[str]) -> int:
+    """The command of a count of signals: --count, --seed and --phase. Returns the exit code."""
+    options = parser(doc, count=20)
+    options.add_argument("--phase", choices=phases, help="this phase alone")
+    args = options.parse_args()
+    return show(title, rows(count=args.count, seed=args.seed, phases=[args.phase] if args.phase else phases))

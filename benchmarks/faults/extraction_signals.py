@@ -8,6 +8,7 @@ signal that comes before Python has loaded jmer ends the process as it ends any 
 until it is done and has to write the same bytes as an unbroken one. Exits with 1 if a promise was not kept.
 """
 
+import functools
 import os
 import random
 import signal
@@ -20,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.faults import commands
-from benchmarks.faults.outcomes import Row, parser, show
+from benchmarks.faults.outcomes import Row
 from jmer import extract
 from jmer.base import cli, files
 from jmer.features import engine
@@ -102,15 +103,9 @@ def rows(*, count: int = 20, seed: int = 0, phases: Sequence[str] = PHASES) -> l
         folder.mkdir()
         for phase in phases:
             for number in (signal.SIGTERM, signal.SIGINT):
-                ended: list[commands.Ended] = []
-                while len(ended) < count:
-                    group = len(ended) % 2 == 1
-                    result = once(phase, number, folder, rng, group=group, startup=startup)
-                    if result is None:  # the corpus is done, and has to begin anew
-                        _clear(folder)
-                    else:
-                        ended.append(result)
-                found.append(commands.interrupted_row(phase, number, ended))
+                sent = functools.partial(once, phase, number, folder, rng, startup=startup)
+                anew = functools.partial(_clear, folder)
+                found.append(commands.interrupted(phase, number, count=count, once=sent, anew=anew))
         process = _start(folder, marked=False)
         code = process.wait()
         same = code == 0 and _hashes(folder / "out") == _hashes(whole / "out")
@@ -141,11 +136,7 @@ def _child(argv: list[str]) -> int:
 
 
 def main() -> int:
-    options = parser(__doc__, count=20)
-    options.add_argument("--phase", choices=PHASES, help="this phase alone")
-    args = options.parse_args()
-    phases = [args.phase] if args.phase else PHASES
-    return show("signals to extraction", rows(count=args.count, seed=args.seed, phases=phases))
+    return commands.count_signals(__doc__, "signals to extraction", rows, phases=PHASES)
 
 
 if __name__ == "__main__":

@@ -169,23 +169,33 @@ run_case("a run with an unknown option", extractor("x", options={"model": "x", "
 run_case("a run without options of its extractor", extractor("x", options=None), says=r"features\.json")
 
 
+def entry(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    """Returns what makes an entry of a JSON object, or an entry within, another one; None for no such entry."""
+
+    def change(content: dict[str, Any]) -> None:
+        *outer, last = key.split(".")
+        for name in outer:
+            content = content[name]
+        if value is None:
+            del content[last]
+        else:
+            content[last] = value
+
+    return change
+
+
+def shown(value: Any) -> str:
+    """Returns what `entry` makes of an entry, for the name of a case."""
+    return "missing" if value is None else f"{value!r}"[:40]
+
+
 def entry_case(file: str, key: str, value: Any, *, says: str) -> None:
     """Adds a case of a run in which an entry of a file, or an entry within, is another one; None for no such entry."""
 
     def change(run: Path, scene: Scene) -> None:
-        def one(content: dict[str, Any]) -> None:
-            *outer, last = key.split(".")
-            for name in outer:
-                content = content[name]
-            if value is None:
-                del content[last]
-            else:
-                content[last] = value
+        edited(run / file, entry(key, value))
 
-        edited(run / file, one)
-
-    shown = "missing" if value is None else f"{value!r}"
-    run_case(f"a run whose {key} in {file} is {shown[:40]}", change, says=says)
+    run_case(f"a run whose {key} in {file} is {shown(value)}", change, says=says)
 
 
 for key, values in {
@@ -288,19 +298,9 @@ def manifest_case(key: str, value: Any, *, says: str = r"data/manifest\.json") -
     """Adds a case of a dataset in which an entry of the manifest, or an entry within, is another one."""
 
     def change(data: Path, scene: Scene) -> None:
-        def one(content: dict[str, Any]) -> None:
-            *outer, last = key.split(".")
-            for name in outer:
-                content = content[name]
-            if value is None:
-                del content[last]
-            else:
-                content[last] = value
+        edited(data / "manifest.json", entry(key, value))
 
-        edited(data / "manifest.json", one)
-
-    shown = "missing" if value is None else f"{value!r}"
-    data_case(f"a manifest whose {key} is {shown[:40]}", change, says=says)
+    data_case(f"a manifest whose {key} is {shown(value)}", change, says=says)
 
 
 for key, values in {

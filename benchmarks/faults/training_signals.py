@@ -9,6 +9,7 @@ other. The next command goes on in the same folder, and whenever it gets to the 
 unbroken one bit for bit. Exits with 1 if a promise was not kept.
 """
 
+import functools
 import random
 import signal
 import sys
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.faults import commands, trainings
-from benchmarks.faults.outcomes import Row, parser, show
+from benchmarks.faults.outcomes import Row
 
 PHASES = ("start-up", "compilation", "epochs", "scoring")
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -43,18 +44,16 @@ def signalled(
 ) -> list[Row]:
     """Returns a row for each signal in each phase, and one for the trainings that came of it all."""
     found, endings = [], Counter[str]()
+
+    def anew() -> None:
+        endings[subject.ending()] += 1
+        subject.forget_run()
+
     for i, phase in enumerate(phases):
         each = count // len(phases) + (i < count % len(phases))
         for number in signals if each else ():
-            ended: list[commands.Ended] = []
-            while len(ended) < each:
-                result = once(phase, number, subject, rng, group=len(ended) % 2 == 1)
-                if result is None:  # the training is done, and has to begin anew
-                    endings[subject.ending()] += 1
-                    subject.forget_run()
-                else:
-                    ended.append(result)
-            found.append(commands.interrupted_row(phase, number, ended))
+            sent = functools.partial(once, phase, number, subject, rng)
+            found.append(commands.interrupted(phase, number, count=each, once=sent, anew=anew))
     endings[subject.ending()] += 1
     told = ", ".join(f"{n} {what}" for what, n in endings.most_common())
     found.append(
@@ -88,11 +87,7 @@ def once(
 
 
 def main() -> int:
-    options = parser(__doc__, count=20)
-    options.add_argument("--phase", choices=PHASES, help="this phase alone")
-    args = options.parse_args()
-    phases = [args.phase] if args.phase else PHASES
-    return show("signals to training", rows(count=args.count, seed=args.seed, phases=phases))
+    return commands.count_signals(__doc__, "signals to training", rows, phases=PHASES)
 
 
 if __name__ == "__main__":

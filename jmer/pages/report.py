@@ -22,7 +22,7 @@ class Report:
     about: dataset, number of utterances and protocol; the title of every picture ends with it.
     result: the content of `metrics.json`.
     first: which prediction is shown where only one can be: that of a seed, or the vote.
-    calibration: name -> calibration error and bins, of `jmer.runs.breakdown`.
+    calibration: `ece_unscaled` and `ece`, as in `result` -> the bins of `first`, of `jmer.runs.breakdown`.
     parts: property -> scores of the utterances by its values, of `jmer.runs.breakdown`.
     missing: modality -> weighted F1 of each seed where it is hidden.
     curves: figure -> its lines, over the epochs.

@@ -315,7 +315,11 @@ class RunDirectory:
 
     def _is_sealed(self) -> bool:
         """Whether the files of the run hold their hashes; those of earlier versions of jmer do not."""
-        return not self.features.is_file() or _loaded(self.features, required=False).get("format") != _UNSEALED
+        return self._format() != _UNSEALED
+
+    def _format(self) -> Any:
+        """Returns the format of the run, which features.json tells."""
+        return _loaded(self.features, required=False).get("format", 1) if self.features.is_file() else FORMAT
 
     def _read(self, file: Path) -> dict[str, Any]:
         """Returns the JSON object of a file.
@@ -323,16 +327,15 @@ class RunDirectory:
         Raises:
           UserError: there is none, it is damaged, or the run is of a format that this version of jmer does not read.
         """
-        if self.features.is_file():  # which tells the format, and so whether the files hold their hashes
-            version = _loaded(self.features, required=False).get("format", 1)
-            if type(version) is not int or version not in (_UNSEALED, FORMAT):
-                raise UserError(
-                    f"{self.path} has run format {version}, but this version of jmer reads formats {_UNSEALED} and "
-                    f"{FORMAT}; {self._writer()}"
-                )
+        version = self._format()
+        if type(version) is not int or version not in (_UNSEALED, FORMAT):
+            raise UserError(
+                f"{self.path} has run format {version}, but this version of jmer reads formats {_UNSEALED} and "
+                f"{FORMAT}; {self._writer()}"
+            )
         if not file.is_file():
             raise UserError(f"{file} does not exist; --workdir names a folder that jmer.train has written")
-        return _loaded(file, required=self._is_sealed())
+        return _loaded(file, required=version != _UNSEALED)
 
     def _writer(self) -> str:
         """Says which version of jmer wrote the run, and what to do."""

@@ -15,7 +15,7 @@ from jmer.base.options import to_config
 from jmer.base.types import UNLABELLED, Features
 from jmer.dataset import store
 from jmer.dataset.folds import fold_of
-from jmer.runs.breakdown import calibration_bins
+from jmer.runs.breakdown import Bin, calibration_bins
 from jmer.runs.directory import Calibration, Run
 from jmer.runs.log import curves
 from jmer.runs.report import spread, write_scores
@@ -126,8 +126,7 @@ def _without_each(members: Sequence[Run], dialogues: Sequence[Features], *, vote
     modalities = dict.fromkeys(name for member in members for name in member.inputs.modalities)
     found = {}
     for name in modalities if len(modalities) > 1 else ():
-        hidden = [replace(d, present={m: x & (m != name) for m, x in d.present.items()}) for d in dialogues]
-        said = _said(members, hidden, vote=vote)
+        said = _said(members, [without(d, name) for d in dialogues], vote=vote)
         classes = len(members[0].inputs.labels)
         found[name] = spread(
             [classification_report(said.labels, p.argmax(-1), classes)["weighted_f1"] for p in said.probs]
@@ -135,15 +134,16 @@ def _without_each(members: Sequence[Run], dialogues: Sequence[Features], *, vote
     return found
 
 
-def calibration_shown(found: Scored, apart: Float[np.ndarray, "S N C"]) -> dict[str, Any]:
-    """Returns the calibration of the first prediction before and after scaling, as a report shows it."""
-    named = {"before scaling": found.probs[0], "after scaling": apart[0]}
+def without(dialogue: Features, modality: str) -> Features:
+    """Returns a dialogue in which a modality is marked absent."""
+    return replace(dialogue, present={m: x & (m != modality) for m, x in dialogue.present.items()})
+
+
+def calibration_shown(found: Scored, apart: Float[np.ndarray, "S N C"]) -> dict[str, list[Bin]]:
+    """Returns the calibration of the first prediction as a report shows it; the keys are those of the errors."""
     return {
-        name: {
-            "error": expected_calibration_error(found.labels, probs),
-            "bins": calibration_bins(found.labels, probs),
-        }
-        for name, probs in named.items()
+        name: calibration_bins(found.labels, probs)
+        for name, probs in (("ece_unscaled", found.probs[0]), ("ece", apart[0]))
     }
 
 
