@@ -11,7 +11,7 @@ seconds, most of which go into compiling.
         --config.epochs=20 --config.patience=20 --workdir=runs/meld-minilm
 
 These commands use the text of MELD alone, with a frozen encoder. The mean over 5 seeds is a dev weighted F1 of
-.542 +- .010 and a macro-F1 of .354 +- .009. configs/meld/graph.py scores higher.
+.541 +- .008 and a macro-F1 of .353 +- .006. configs/meld/graph.py scores higher.
 """
 
 from jmer.config import Config, base

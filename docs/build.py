@@ -4,7 +4,8 @@
     python docs/build.py [--out=build/docs]
 
 The pages keep the places that they have in the repository, so that their links hold on the site as well. A file that is
-linked to and is no page, such as a config, is copied beside them.
+linked to and is no page, such as a config, is copied beside them. The notebook is run, in a minute or two, and what it
+printed becomes its page; a cell that fails ends the build.
 """
 
 import argparse
@@ -12,15 +13,22 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import nbformat
+from nbconvert import MarkdownExporter
+from nbconvert.preprocessors import ExecutePreprocessor
+
 ROOT = Path(__file__).resolve().parent.parent
 HOME = "README.md"
+NOTEBOOK = "docs/notebook.ipynb"
 REFERENCE = "reference.md"
 # What a program of a user's own calls; the commands describe themselves by --help.
 PUBLIC = ("jmer.runs.predictor.load", "jmer.runs.predictor.Predictor", "jmer.base.types.Dialogue",
           "jmer.base.types.Utterance", "jmer.base.types.Prediction", "jmer.base.errors.UserError")  # fmt: skip
+_MOST_SECONDS = 600  # of a cell of the notebook
 _LINK = re.compile(r"(?<=\]\()(?!\w+://|#)([^)\s#]+)")
 
 
@@ -39,11 +47,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def stage(pages: Path) -> None:
-    """Copies the pages, and what they link to, into a folder of the same shape."""
-    waiting, seen = (
-        [HOME, "CHANGELOG.md", "SECURITY.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))],
-        set(),
-    )
+    """Copies the pages, and what they link to, into a folder of the same shape, and runs the notebook into its page."""
+    sources = [HOME, "CHANGELOG.md", "SECURITY.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")), NOTEBOOK]
+    waiting, seen = sources, set()
     while waiting:
         name = waiting.pop()
         if name in seen:
@@ -51,14 +57,29 @@ def stage(pages: Path) -> None:
         seen.add(name)
         place = pages / ("index.md" if name == HOME else name)
         place.parent.mkdir(parents=True, exist_ok=True)
-        if name.endswith(".md"):
-            text = (ROOT / name).read_text(encoding="utf-8")
+        if name.endswith((".md", ".ipynb")):
+            text = run_notebook(name, place.parent) if name == NOTEBOOK else (ROOT / name).read_text(encoding="utf-8")
             waiting += [str(target) for target in _targets(name, text)]
             text = re.sub(r"(?<=\]\()((?:\.\./)*)README\.md(?=[)#])", r"\1index.md", text) if _at_root(name) else text
-            place.write_text(text, encoding="utf-8")
+            place.with_suffix(".md").write_text(text, encoding="utf-8")
         else:
             shutil.copy(ROOT / name, place)
     (pages / REFERENCE).write_text("# From Python\n\n" + "\n\n".join(f"::: {name}" for name in PUBLIC) + "\n")
+
+
+def run_notebook(name: str, folder: Path) -> str:
+    """Runs a notebook where nothing but the sample is; returns its page, and puts its pictures into a folder."""
+    notebook = nbformat.read(ROOT / name, as_version=4)
+    with tempfile.TemporaryDirectory() as place:
+        Path(place, "data").mkdir()
+        Path(place, "data/sample").symlink_to(ROOT / "data/sample")
+        ExecutePreprocessor(timeout=_MOST_SECONDS).preprocess(notebook, {"metadata": {"path": place}})
+    for cell in notebook.cells:  # warnings of libraries are no part of the page
+        cell["outputs"] = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
+    text, resources = MarkdownExporter().from_notebook_node(notebook)
+    for picture, content in resources["outputs"].items():
+        (folder / picture).write_bytes(content)
+    return text
 
 
 def _targets(page: str, text: str) -> Iterator[Path]:

@@ -14,7 +14,17 @@ import jmer
 from jmer.base import cli
 from jmer.base.errors import UserError, did_you_mean
 
-COMMANDS = ("download", "finetune", "extract", "train", "evaluate", "predict", "demo", "export")  # as data flows
+COMMANDS = (
+    "download",
+    "finetune",
+    "extract",
+    "train",
+    "sweep",
+    "evaluate",
+    "predict",
+    "demo",
+    "export",
+)  # as data flows
 
 
 def main(argv: Sequence[str]) -> int | None:

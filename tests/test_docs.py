@@ -23,11 +23,11 @@ from jmer.tuning.options import TuneOptions
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ["README.md", "data/sample/README.md", *(f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md")))]
 CONFIGS = [str(file.relative_to(ROOT)) for file in sorted((ROOT / "configs").rglob("*.py"))]
-OPTIONS = {"extract": ExtractOptions, "finetune": TuneOptions, "train": TrainOptions}
+OPTIONS = {"extract": ExtractOptions, "finetune": TuneOptions, "train": TrainOptions, "sweep": TrainOptions}
 # A benchmark that takes a config takes this one by default.
 BENCHMARK_CONFIGS = {"linear_probe": "extract/lite", "modality_ablation": "gat_fusion"}
 
-_FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _PATH = re.compile(r"(?<![\w/.])(?:configs|benchmarks|data/sample|docs|jmer|tests|\.ci)/[\w./-]*\w")
 _FIELD = re.compile(r"--config\.([a-z_]+(?:\.[a-z_0-9]+)*)")
@@ -213,6 +213,16 @@ def test_scores_are_those_of_the_ablation(heading: str, table: str):
 def test_scores_of_damaged_data_are_those_of_the_benchmark():
     shown = [row[2:] for row in rows(section("docs/accuracy.md", "Damaged data"))]
     assert shown == [row[3:] for row in rows(read("benchmarks/results/robustness.md"))]
+
+
+@pytest.mark.parametrize("heading", ["MELD, text: the recipes", "The configs"])
+def test_scores_of_recipes_and_configs_are_those_of_the_benchmark(heading: str):
+    measured = {tuple(row[3:5]) for row in rows(read("benchmarks/results/accuracy.md"))}
+    table = section("docs/accuracy.md", heading).split("```")[0]  # looks of one seed follow
+    shown = rows(table)
+    assert shown
+    for row in shown:
+        assert tuple(row[1:3]) in measured, row
 
 
 def test_scores_of_configs_are_those_of_their_docstrings():

@@ -122,7 +122,7 @@ def test_console_command_is_the_main_of_the_package(project: dict[str, Any]):
 
 def test_every_import_is_declared(root: Path, project: dict[str, Any]):
     declared = {normal(requirement) for requirement in project["dependencies"]}
-    for extra in ("beam", "demo", "onnx"):
+    for extra in ("beam", "demo", "onnx", "sweep"):
         declared |= {normal(requirement) for requirement in project["optional-dependencies"][extra]}
     distributions = packages_distributions()
     imported: dict[str, str] = {}

@@ -7,46 +7,33 @@ encoders where the development data is there, and says what it lacks otherwise.
 """
 
 import csv
-import importlib.util
 import json
 import re
-import shlex
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import file_server
-import huggingface_hub.constants
-import jax
+import newcomer
 import numpy as np
 import pytest
-import tables
-import tiny_encoders
 from media_files import sine, write_clip
 from meld_archive import ROWS, damaged_clips, write_meld_archive
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from jmer.base import cli
-from jmer.corpora import sample
 from jmer.dataset import store
 from jmer.encoders import hub
 from jmer.features import worker
 
-SMALL = tuple(
-    f"--config.{field}" for field in ("seeds=1", "epochs=3", "lr=0.05", "hidden=8", "encoder=none", "graph=none")
-)
 # What is added to the README's lines, by command: where the archive is, and small models.
 ADDED = {
     "jmer.download": ("--url={url}/MELD.Raw.tar.gz",),
     "jmer.finetune": ("--config.seeds=1", "--config.epochs=1", "--config.rank=0"),
-    "jmer.train": SMALL,
-    "benchmarks/modality_ablation.py": SMALL,
+    "jmer.train": newcomer.SMALL,
+    "benchmarks/modality_ablation.py": newcomer.SMALL,
 }
-SAMPLE = ("train", "dev", "test")
-DIALOGUES = 3  # of each split of the sample
 # What `damaged_clips` plants, row by row: status, reason.
 PLANTED = {
     "train dia125_utt3": ("failed", "audio, video: cannot be opened: Invalid data found when processing input"),
@@ -59,7 +46,6 @@ PLANTED = {
 # One class of dev does not occur in train, so that the scores lie between 0 and 1 and differ from each other.
 DEV = (ROWS["dev"][0], replace(ROWS["dev"][1], emotion="anger"))
 STRAY = "final_videos_testdia0_utt0.mp4"
-SRT = "1\n00:00:00,100 --> 00:00:01,000\nADA: Yuck.\n\n2\n00:00:01,000 --> 00:00:02,000\nBEN: I am so sorry.\n"
 
 
 @pytest.fixture
@@ -76,70 +62,18 @@ def server(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 def clone(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder like a clone, with what the README says is the user's: a video, its transcript, a table."""
-    folder = tmp_path / "clone"
-    folder.mkdir()
-    for name in ("configs", "benchmarks"):
-        (folder / name).symlink_to(root / name)
-    (folder / "data").mkdir()
-    (folder / "data/sample").symlink_to(root / "data/sample")
-    few = tmp_path / "few"
-    for split in SAMPLE:
-        lines = (root / f"data/sample/{split}_sent_emo.csv").read_text(encoding="utf-8").splitlines(keepends=True)
-        column = next(csv.reader(lines)).index("Dialogue_ID")
-        names = list(dict.fromkeys(row[column] for row in csv.reader(lines[1:])))[:DIALOGUES]
-        few.mkdir(exist_ok=True)
-        kept = [line for line, row in zip(lines[1:], csv.reader(lines[1:]), strict=True) if row[column] in names]
-        (few / f"{split}_sent_emo.csv").write_text("".join([lines[0], *kept]), encoding="utf-8")
-    for clips in (root / "data/sample").glob("*/"):
-        (few / clips.name).symlink_to(clips)
-    monkeypatch.setattr(sample, "sample_folder", lambda: few)
-    shutil.copy(root / "data/sample/train_splits/dia0_utt1.mp4", folder / "talk.mp4")
-    (folder / "talk.srt").write_text(SRT)
-    rows = [
-        row for split in SAMPLE for row in tables.rows_of(root / "data/sample/train_splits", *tables.CLIPS, split=split)
-    ]
-    tables.write_table(folder / "my.csv", rows)
-    monkeypatch.chdir(folder)
-    return folder
+    return newcomer.make_clone(tmp_path, root, monkeypatch)
 
 
 @pytest.fixture
 def encoders(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    """The folder of encoders for each command, by default that of the tiny ones."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    tiny_encoders.save_bert(tmp_path / "encoders/all-MiniLM-L6-v2")
-    published = root.parent / "shared/weights"
-    return {"jmer.predict": published if published.is_dir() else tmp_path, "": tmp_path / "encoders"}
+    return newcomer.encoder_folders(tmp_path, root, monkeypatch)
 
 
 def blocks(root: Path) -> Iterator[tuple[str, str]]:
     """The fenced blocks of the README, as language and text."""
     readme = (root / "README.md").read_text(encoding="utf-8")
     yield from re.findall(r"^```(\w+)\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)
-
-
-def commands(block: str) -> Iterator[list[str]]:
-    """The commands of a block that begin with Python, from its argument on: a module or a script, and arguments."""
-    for line in block.splitlines():
-        for part in line.split(" && "):
-            words = shlex.split(part)
-            if words[0] in ("python", ".venv/bin/python"):
-                yield words[2:] if words[1] == "-m" else words[1:]
-            else:
-                assert words[0] in ("python3", ".venv/bin/pip"), part  # make the environment, and install
-
-
-def main_of(name: str):
-    """The main function of a module or a script."""
-    if not name.endswith(".py"):
-        return import_module(name).main
-    spec = importlib.util.spec_from_file_location(Path(name).stem, name)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
 
 
 @pytest.mark.usefixtures("clone")
@@ -160,13 +94,12 @@ def test_every_block_runs_in_order(
             exec(compile(block, "README.md", "exec"), {})
             printed.setdefault("python", []).append(capfd.readouterr().out)
             continue
-        for name, *arguments in commands(block):
+        for name, *arguments in newcomer.commands(block):
             if name == "pytest":
                 continue
             monkeypatch.setenv(hub.ENCODERS, str(encoders.get(name, encoders[""])))
             arguments += [added.format(url=server.url) for added in ADDED.get(name, ())]
-            with jax.numpy_dtype_promotion("standard"):  # Optax raises a float to an integer power
-                code = cli.run(main_of(name), arguments)
+            code = newcomer.run(name, arguments)
             out, err = capfd.readouterr()
             assert code == cli.EXIT_OK, f"{name} {arguments}: {err}"
             printed.setdefault(name, []).append(out)

@@ -29,6 +29,9 @@ from jmer.dataset import store
 from jmer.runs import directory
 from jmer.training import checkpoint
 
+sys.path.insert(0, str(commands.ROOT / "tests"))
+import tiny_encoders  # pyright: ignore[reportMissingImports] (of the tests)
+
 OPTIONS = {"seeds": 2, "epochs": 12}
 PROMISE = "one line, exit code 5, what was good can be loaded, a rerun with room goes on"
 SIZE = 64  # MiB
@@ -165,7 +168,7 @@ def training_row(name: str, phase: str, subject: trainings.Subject, disk: Disk, 
 
 
 def rows(*, seed: int = 0) -> list[Row]:
-    """Returns a row for each of 20 faults; none where no disk can be mounted."""
+    """Returns a row for each of 26 faults; none where no disk can be mounted."""
     rng, found = random.Random(seed), []
     with tempfile.TemporaryDirectory(prefix="jmer-disk-") as name:
         folder = Path(name)
@@ -187,7 +190,11 @@ def rows(*, seed: int = 0) -> list[Row]:
                     found.append(attempted(packed, folder, lambda left=left: disk.fill(leave=left), disk))
                 replaced = replacing(folder, disk)
                 found.append(attempted(replaced, folder, disk.fill, disk))
-                for attempt in (*read, packed, replaced, streaming(subject, disk)):
+                new = [exporting(subject, disk, folder), sweeping(subject, disk, folder), finetuning(disk, folder)]
+                for attempt in new:
+                    found.append(attempted(attempt, folder, disk.fill, disk))
+                    shutil.rmtree(disk.path / "new")
+                for attempt in (*read, packed, replaced, streaming(subject, disk), *new):
                     found.append(_forbidden(attempt, folder, disk))
         except Unavailable as error:
             print(f"full disks are left out: {error}", file=sys.stderr)
@@ -253,6 +260,61 @@ def streaming(subject: trainings.Subject, disk: Disk) -> Attempt:
                    good=lambda: None, done=epochs, expected=OPTIONS["epochs"])  # fmt: skip
 
 
+def exporting(subject: trainings.Subject, disk: Disk, folder: Path) -> Attempt:
+    """Exports a run with its program."""
+    run = subject.training.run
+
+    def program(place: Path) -> list[str | Path]:
+        return ["-m", "jmer.export", "--quiet", f"--workdir={run}", f"--out={place / 'new/model'}", "--stablehlo"]
+
+    return _compared("jmer.export", program, disk, folder, good=lambda: directory.load(run), left="new/model")
+
+
+def sweeping(subject: trainings.Subject, disk: Disk, folder: Path) -> Attempt:
+    """Tries two settings."""
+    shared = [x for x in subject.training.arguments if not x.startswith("--workdir=")]
+
+    def program(place: Path) -> list[str | Path]:
+        search = ["--search=lr=0.01/0.1", "--trials=2", "--width=1", "--config.epochs=2"]
+        return ["-m", "jmer.sweep", "--quiet", *shared, *search, f"--workdir={place / 'new/sweep'}"]
+
+    return _compared("jmer.sweep", program, disk, folder, good=lambda: None, left="new/sweep/trials.csv")
+
+
+def finetuning(disk: Disk, folder: Path) -> Attempt:
+    """Fine-tunes a small encoder on the texts of the sample."""
+    encoder = tiny_encoders.save_bert(folder / "encoder")
+
+    def program(place: Path) -> list[str | Path]:
+        fields = {"source": "sample", "root": commands.ROOT / "data/sample", "model": encoder, "epochs": 1, "rank": 0}
+        arguments = [f"--config.{name}={value}" for name, value in fields.items()]
+        config = f"--config={commands.ROOT / 'configs/finetune/text.py'}"
+        return ["-m", "jmer.finetune", "--quiet", config, *arguments, f"--workdir={place / 'new/tuned'}"]
+
+    return _compared("jmer.finetune", program, disk, folder, good=lambda: None, left="new/tuned/model")
+
+
+def _compared(
+    name: str, program: Callable[[Path], Sequence[str | Path]], disk: Disk, folder: Path, *, good: Any, left: str
+) -> Attempt:
+    """Returns an attempt that is compared with the same command where there is room.
+
+    Args:
+      program: returns the arguments of Python that make the command write below a folder.
+      left: the file or folder, below that one, whose content is compared.
+    """
+    whole = folder / "whole"
+    if commands.start(program(whole), folder, environment={}).wait():
+        raise RuntimeError(commands.told(folder))
+
+    def content(place: Path) -> dict[str, str] | str:
+        made = place / left
+        return made.read_text() if made.is_file() else files_of(made)
+
+    return Attempt(name=f"{name} on a full disk", program=program(disk.path), good=good,
+                   done=lambda: content(disk.path), expected=content(whole))  # fmt: skip
+
+
 def extraction(folder: Path, disk: Disk, *, views: int = 0) -> Attempt:
     """Extracts the texts of the sample; cache and dataset are on the disk."""
 
@@ -277,7 +339,7 @@ def replacing(folder: Path, disk: Disk) -> Attempt:
 
 
 def main() -> int:
-    args = parser(__doc__, count=20).parse_args()
+    args = parser(__doc__, count=26).parse_args()
     return show("disks that cannot be written to", rows(seed=args.seed))
 
 

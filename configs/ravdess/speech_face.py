@@ -3,7 +3,7 @@
     python -m jmer.train --config configs/ravdess/speech_face.py --config.dataset=data/packed/ravdess
 
 The dataset is that of speech.py with a video extractor. With face features of 266 of the 1,064 clips, the weighted F1
-on these 266 is .881 +- .006 over 5 seeds (docs/accuracy.md).
+on these 266 is .881 +- .004 over 5 seeds (docs/accuracy.md).
 """
 
 from jmer.config import Config, small

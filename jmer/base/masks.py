@@ -14,13 +14,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, UInt32
 
+from jmer.base.options import Number, is_on
 
-def keep_mask(key: Key[Array, ""], shape: tuple[int, ...], *, rate: float) -> Bool[Array, "..."]:
+
+def keep_mask(key: Key[Array, ""], shape: tuple[int, ...], *, rate: Number) -> Bool[Array, "..."]:
     """Returns a mask of `shape` whose entries are True with probability `1 - rate`."""
     return keep_numbered(key, jax.lax.iota(jnp.uint32, math.prod(shape)).reshape(shape), rate=rate)
 
 
-def keep_numbered(key: Key[Array, ""], number: UInt32[Array, "*shape"], *, rate: float) -> Bool[Array, "*shape"]:
+def keep_numbered(key: Key[Array, ""], number: UInt32[Array, "*shape"], *, rate: Number) -> Bool[Array, "*shape"]:
     """Returns a mask whose entries are True with probability `1 - rate`, each decided by the key and its number alone.
 
     Two rounds of the integer hash "lowbias32" (Ellis 2018, "Prospecting for Hash Functions"; the constants are later
@@ -28,7 +30,9 @@ def keep_numbered(key: Key[Array, ""], number: UInt32[Array, "*shape"], *, rate:
     """
     first, second = jax.random.key_data(key)[:2]
     bits = _hash(_hash(number ^ first) ^ second)
-    return bits < jnp.uint32(min(round((1 - rate) * 2**32), 2**32 - 1))
+    # Steps of 2^-24, which float32 holds: a rate means the same mask as a constant and as a number of an array.
+    kept = jnp.round((1 - jnp.float32(rate)) * 2**24).astype(jnp.uint32)
+    return bits >> 8 < kept
 
 
 def _hash(x: jax.Array) -> jax.Array:
@@ -47,14 +51,20 @@ def so_far(utterances: Any) -> Bool[Array, "U U"]:
     return number[:, None] >= number[None]
 
 
-def dropout(module: nn.Module, x: Float[Array, "*shape"], *, rate: float) -> Float[Array, "*shape"]:
+def dropout(module: nn.Module, x: Float[Array, "*shape"], *, rate: Number) -> Float[Array, "*shape"]:
     """Zeroes each entry with probability `rate` and scales the others by 1 / (1 - rate); Srivastava et al. 2014.
 
     Training gives the module a key named `dropout`; without that key, as in evaluation, x is returned as it is.
     """
-    if not rate or not module.has_rng("dropout"):
+    if not is_on(rate) or not module.has_rng("dropout"):
         return x
-    return jnp.where(keep_mask(module.make_rng("dropout"), x.shape, rate=rate), x / (1 - rate), 0)
+    return thinned(x, keep_mask(module.make_rng("dropout"), x.shape, rate=rate), rate=rate)
+
+
+def thinned(x: Float[Array, "*shape"], kept: Bool[Array, "..."], *, rate: Number) -> Float[Array, "*shape"]:
+    """Returns x, scaled by 1 / (1 - rate) where it is kept and 0 elsewhere; the mask broadcasts to the shape of x."""
+    # XLA would make a product of a division by a constant, and a rate of an array would round otherwise.
+    return jnp.where(kept, x * (1 / (1 - jnp.asarray(rate, x.dtype))), 0)
 
 
 def masked_softmax(logits: Float[Array, "*shape"], mask: Bool[Array, "..."], *, axis: int) -> Float[Array, "*shape"]:

@@ -14,13 +14,16 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from ml_collections import ConfigDict
 
 from jmer.base.errors import UserError, did_you_mean
 
 _Options = TypeVar("_Options")
+
+# The value of a traced option (`Field.traced`): a float, or a scalar of the compiled step.
+Number: TypeAlias = float | Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +38,8 @@ class Field:
     fits: returns whether a value is allowed, for rules that bounds and choices cannot express.
     expected: describes the values that `fits` allows, such as `ascending distances, such as 2,5`.
     neutral: whether the option has no influence on the result of a run, so that a run may go on with another value.
+    traced: whether the compiled step takes the option as a number of an array, so that several values share a program.
+      A value of 0 leaves out a part of the program, and is another program.
     """
 
     help: str
@@ -47,6 +52,7 @@ class Field:
     fits: Callable[[Any], bool] | None = None
     expected: str = ""
     neutral: bool = False
+    traced: bool = False
 
     def complaint(self, value: Any) -> str:
         """Returns which values were expected instead of `value`, or an empty text if `value` is allowed."""
@@ -99,6 +105,25 @@ def fields(options: Any, prefix: str = "") -> Iterator[tuple[str, Any, Field]]:
             yield from fields(value, f"{prefix}{field.name}.")
         else:
             yield prefix + field.name, value, field.metadata["option"]
+
+
+def replaced(options: _Options, values: Mapping[str, Any]) -> _Options:
+    """Returns the options with other values, unchecked.
+
+    Args:
+      values: dotted name -> value.
+    """
+    own: dict[str, Any] = {name: value for name, value in values.items() if "." not in name}
+    for group in {name.split(".")[0] for name in values if "." in name}:
+        inner = {name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{group}.")}
+        own[group] = replaced(getattr(options, group), inner)
+    return dataclasses.replace(options, **own)  # pyright: ignore[reportArgumentType]
+
+
+def is_on(value: Any) -> bool:
+    """Whether a number switches its part of the model or the objective on: it is not 0, or the compiled step takes it
+    as a number of an array (`Field.traced`)."""
+    return not isinstance(value, int | float) or value != 0
 
 
 def groups(cls: type) -> list[tuple[str, list[tuple[str, Any, Field]]]]:

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
-from jmer.base.masks import keep_mask, keep_numbered
+from jmer.base.masks import keep_mask, keep_numbered, thinned
+from jmer.base.options import Number
 from jmer.base.types import Rows
 from jmer.graph.forms import Banded, Dense, Graph, Segments, Window
 
@@ -128,16 +129,16 @@ def _crossings(streams: int, bins: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def drop_node(key: Key[Array, ""], nodes: Float[Array, "*nodes D"], *, rate: float) -> Float[Array, "*nodes D"]:
+def drop_node(key: Key[Array, ""], nodes: Float[Array, "*nodes D"], *, rate: Number) -> Float[Array, "*nodes D"]:
     """DropNode in training: zeroes whole nodes with probability `rate` each and scales the others by 1 / (1 - rate).
 
     The expectation is the identity. Feng et al. 2020, "Graph Random Neural Networks" (GRAND), section 3.1.
     """
     keep = keep_mask(key, nodes.shape[:-1], rate=rate)
-    return jnp.where(keep[..., None], nodes / (1 - rate), 0)
+    return thinned(nodes, keep[..., None], rate=rate)
 
 
-def drop_edge(key: Key[Array, ""], graph: Graph, *, rate: float) -> Graph:
+def drop_edge(key: Key[Array, ""], graph: Graph, *, rate: Number) -> Graph:
     """DropEdge in training: removes each edge with probability `rate`; Rong et al. 2020, section 4.1.
 
     The remaining edges are not scaled, since the layers normalise over the edges that exist. All forms of a graph lose

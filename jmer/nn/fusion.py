@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from jmer.base.masks import keep_mask, masked_softmax
+from jmer.base.options import Number
 from jmer.base.products import dense, product
 from jmer.nn.options import FusionOptions
 
@@ -72,7 +73,7 @@ class LateFusion(nn.Module):
         return masked_softmax(jnp.broadcast_to(weight, present.shape), present, axis=-1)
 
 
-def drop_modality(key: Key[Array, ""], present: Bool[Array, "B U M"], *, rate: float) -> Bool[Array, "B U M"]:
+def drop_modality(key: Key[Array, ""], present: Bool[Array, "B U M"], *, rate: Number) -> Bool[Array, "B U M"]:
     """Returns which modalities training keeps, when it hides each one of each utterance with probability `rate`.
 
     If all modalities of an utterance would be hidden, none is. (Neverova et al. 2016, "ModDrop", also drops channels;

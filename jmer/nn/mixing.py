@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from jmer.base.options import Number
+
 
 def mixup(
     key: Key[Array, ""],
@@ -11,7 +13,7 @@ def mixup(
     present: Bool[Array, "B U"],
     label: Int[Array, "B U"],
     *,
-    alpha: float,
+    alpha: Number,
 ) -> Float[Array, "B U D"]:
     """Mixes the features of each utterance with those of another utterance of the same label.
 
@@ -36,6 +38,6 @@ def mixup(
     return jnp.where(fits.any(axis=1)[:, None], mixed, flat).reshape(b, u, d)
 
 
-def noise(key: Key[Array, ""], x: Float[Array, "*shape"], *, scale: float) -> Float[Array, "*shape"]:
+def noise(key: Key[Array, ""], x: Float[Array, "*shape"], *, scale: Number) -> Float[Array, "*shape"]:
     """Adds Gaussian noise of standard deviation `scale`; features are standardised before."""
     return x + scale * jax.random.normal(key, x.shape, x.dtype)

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jmer.base.labels import SENTIMENTS
 from jmer.base.masks import dropout, so_far
-from jmer.base.options import names_in
+from jmer.base.options import is_on, names_in
 from jmer.base.products import dense
 from jmer.base.types import Batch, Rows
 from jmer.nn import mixing
@@ -142,7 +142,7 @@ class Model(nn.Module):
         gates = LateFusion(name="late_fusion")(present)
         mixed, total = (jnp.einsum("bum,bumd->bud", gates, a) for a in (hidden, logits))
         output = self._output(mixed, sum(linear, total), gates)
-        if not o.branch_loss:
+        if not is_on(o.branch_loss):
             return output
         if linear:  # a joint branch, which comes last, has none
             logits = logits.at[:, :, : len(linear)].add(jnp.stack(linear, axis=2))
@@ -155,7 +155,7 @@ class Model(nn.Module):
         terms of the logits, one a modality, where the options ask for them."""
         o, training, sequence_dims = self.options, self.has_rng("dropout"), dict(self.sequence_dims)
         present = jnp.stack([batch.present[m] & batch.mask for m, _ in self.dims], axis=-1)
-        if training and o.modality_dropout:
+        if training and is_on(o.modality_dropout):
             present = drop_modality(self.make_rng("dropout"), present, rate=o.modality_dropout)
         each, linear = [], []
         for i, (modality, dim) in enumerate(self.dims):
@@ -175,9 +175,9 @@ class Model(nn.Module):
             if modality in sequence_dims:
                 # Pooling comes before mixup, which thus mixes the frames of the same two utterances in the same shares.
                 x = jnp.concatenate([x, self._pooled(modality, batch, here, sequence_dims[modality])], axis=-1)
-            if training and o.mixup:
+            if training and is_on(o.mixup):
                 x = mixing.mixup(self.make_rng("dropout"), x, here, batch.label, alpha=o.mixup)
-            if training and o.feature_noise:
+            if training and is_on(o.feature_noise):
                 x = mixing.noise(self.make_rng("dropout"), x, scale=o.feature_noise)
             x = dropout(self, x, rate=o.dropout)
             if o.linear:
@@ -240,13 +240,13 @@ class Model(nn.Module):
         self, hidden: Float[Array, "B U D"], logits: Float[Array, "B U C"], gates: Float[Array, "B U G"]
     ) -> Output:
         o, output = self.options, Output(logits, gates)
-        if o.sentiment:
+        if is_on(o.sentiment):
             output = output._replace(sentiment=nn.Dense(len(SENTIMENTS), name="sentiment")(hidden))
         if classes := self.specialist_classes:
             specialist = nn.Dense(len(classes) + 1, name="specialist")(hidden)
             merged = merge_specialist(logits, specialist, classes, weight=o.specialist_weight)
             output = output._replace(logits=merged, specialist=specialist)
-        if o.contrastive.weight:
+        if is_on(o.contrastive.weight):
             output = output._replace(embedding=_unit(nn.Dense(o.hidden, name="embedding")(hidden)))
             if o.contrastive.prototypes:
                 shape = (len(self.labels), o.hidden)

@@ -6,7 +6,7 @@ Nothing here imports JAX: a command reads its arguments, and tells mistakes, bef
 from dataclasses import dataclass
 
 from jmer.base.errors import UserError
-from jmer.base.options import names_in, option
+from jmer.base.options import Number, names_in, option
 from jmer.base.types import MODALITIES
 
 PRECISIONS = ("float32", "bfloat16")
@@ -19,8 +19,8 @@ class LayerOptions:
 
     hidden: int = option(128, "Width of every layer, a multiple of 2 and of heads.", at_least=2, at_most=1 << 16)
     heads: int = option(4, "Heads of every attention between utterances.", at_least=1, at_most=1024)
-    dropout: float = option(0.4, "Dropout rate of features, of attention and feed-forward outputs, and of the head.",
-                            at_least=0, below=1)  # fmt: skip
+    dropout: Number = option(0.4, "Dropout rate of features, of attention and feed-forward outputs, and of the head.",
+                            at_least=0, below=1, traced=True)  # fmt: skip
     precision: str = option("float32", "Type of the factors of large matrix products; everything else is float32.",
                             choices=PRECISIONS)  # fmt: skip
 
@@ -46,10 +46,15 @@ class InputOptions(LayerOptions):
 
     sequences: str = option("", "Modalities whose frames are pooled by attention, beside their vectors.",
                             choices=MODALITIES, names=True)  # fmt: skip
-    modality_dropout: float = option(0.0, "Rate at which training hides a modality of an utterance, never all of them.",
-                                     at_least=0, below=1)  # fmt: skip
-    feature_noise: float = option(0.0, "Standard deviation of noise on features, in deviations of each.", at_least=0)
-    mixup: float = option(0.0, "Alpha of mixup between utterances of one class; 0 switches mixup off.", at_least=0)
+    modality_dropout: Number = option(
+        0.0, "Rate at which training hides a modality of an utterance, never all.", at_least=0, below=1, traced=True
+    )
+    feature_noise: Number = option(
+        0.0, "Standard deviation of noise on features, in deviations of each.", at_least=0, traced=True
+    )
+    mixup: Number = option(
+        0.0, "Alpha of mixup between utterances of one class; 0 switches mixup off.", at_least=0, traced=True
+    )
     speaker_mean: bool = option(False, "The model also reads by how much each feature differs from its mean over the "
                                 "speaker's utterances in the dialogue.")  # fmt: skip
     linear: bool = option(False, "The logits also have a term that is linear in the features, as of a linear probe.")
@@ -103,8 +108,12 @@ class GraphOptions(LayerOptions, WindowOptions):
     bases: int = option(0, "Bases of the relations' weights in rgcn and grnn; 0 gives each relation its own matrix.",
                         at_least=0)  # fmt: skip
     gfpush: GFPushOptions = option(GFPushOptions(), "Options of the layer gfpush.")
-    drop_node: float = option(0.1, "Rate at which training zeroes a node of the graph.", at_least=0, below=1)
-    drop_edge: float = option(0.0, "Rate at which training removes an edge of the graph.", at_least=0, below=1)
+    drop_node: Number = option(
+        0.1, "Rate at which training zeroes a node of the graph.", at_least=0, below=1, traced=True
+    )
+    drop_edge: Number = option(
+        0.0, "Rate at which training removes an edge of the graph.", at_least=0, below=1, traced=True
+    )
 
     @property
     def graph_layers(self) -> tuple[str, ...]:
@@ -121,8 +130,8 @@ class GraphOptions(LayerOptions, WindowOptions):
 class ContrastiveOptions:
     """Supervised contrastive loss."""
 
-    weight: float = option(0.0, "Weight of the contrastive loss; 0 switches it off.", at_least=0)
-    temperature: float = option(0.1, "Temperature of its similarities.", above=0)
+    weight: Number = option(0.0, "Weight of the contrastive loss; 0 switches it off.", at_least=0, traced=True)
+    temperature: Number = option(0.1, "Temperature of its similarities.", above=0, traced=True)
     prototypes: bool = option(True, "Each class has one learned member in every batch.")
 
 
@@ -130,10 +139,11 @@ class ContrastiveOptions:
 class AuxiliaryOptions:
     """Auxiliary outputs and their losses."""
 
-    sentiment: float = option(0.0, "Weight of the sentiment task, for datasets with sentiments; 0 switches it off.",
-                              at_least=0)  # fmt: skip
-    branch_loss: float = option(0.0, "Weight of the losses of the branches that late and hybrid fusion mix, each by "
-                                "itself, so that one also answers without the others.", at_least=0)  # fmt: skip
+    sentiment: Number = option(0.0, "Weight of the sentiment task, for datasets with sentiments; 0 switches it off.",
+                              at_least=0, traced=True)  # fmt: skip
+    branch_loss: Number = option(0.0, "Weight of the losses of the branches that late and hybrid fusion mix, each by "
+                                "itself, so that one also answers without the others.", at_least=0,
+                                traced=True)  # fmt: skip
     specialist: str = option("", "Labels of a second classifier for rare classes, comma-separated.")
     specialist_weight: float = option(0.5, "Its weight in the loss, and where it is merged with the main classifier.",
                                       above=0, below=1)  # fmt: skip

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jmer.base.options import is_on
 from jmer.base.types import Rows
 from jmer.graph import drop_edge, drop_node, relation_names, speaker_graph
 from jmer.nn.carry import appended, remembers
@@ -36,10 +37,10 @@ class SpeakerGraph(nn.Module):
                 for name, each in (("x", x), ("present", present), ("mask", rows.mask), ("speaker", rows.speaker))
             )
             rows = Rows(mask=mask, dialogue=jnp.zeros_like(speaker), speaker=speaker)
-        if training and o.drop_node:
+        if training and is_on(o.drop_node):
             x = drop_node(self.make_rng("dropout"), x, rate=o.drop_node)
         graph = speaker_graph(present, rows, past=o.past, future=o.future, distance_bins=o.bins, form=o.graph_form)
-        if training and o.drop_edge:
+        if training and is_on(o.drop_edge):
             graph = drop_edge(self.make_rng("dropout"), graph, rate=o.drop_edge)
         relations = len(relation_names(streams=streams, distance_bins=o.bins))
         for i, kind in enumerate(o.graph_layers):

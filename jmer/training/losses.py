@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from jmer.base.options import Number, is_on
 from jmer.base.types import UNLABELLED
 
 
@@ -16,9 +17,9 @@ def classification_loss(
     labels: Int[Array, "*shape"],
     *,
     class_weights: Sequence[float] | None = None,
-    focal_gamma: float = 0.0,
-    label_smoothing: float = 0.0,
-    log_prior: Sequence[float] | None = None,
+    focal_gamma: Number = 0.0,
+    label_smoothing: Number = 0.0,
+    log_prior: Sequence[float] | ArrayLike | None = None,
 ) -> Float[Array, ""]:
     """Returns the mean cross-entropy: class-weighted, focal, smoothed or logit-adjusted, or all at once.
 
@@ -38,13 +39,14 @@ def classification_loss(
         logits = logits + _row(log_prior, logits)
     log_p = jax.nn.log_softmax(logits)
     each = -log_p
-    if focal_gamma:
+    if is_on(focal_gamma):
         # The floor keeps the gradient finite where p rounds to 1 and gamma is below 1.
         each = each * jnp.maximum(-jnp.expm1(log_p), 1e-7) ** focal_gamma
     if class_weights is not None:
         each = each * _row(class_weights, logits)
     target = jax.nn.one_hot(labels, classes, dtype=dtype)
-    target = (1 - label_smoothing) * target + label_smoothing / classes
+    smoothing = jnp.asarray(label_smoothing, dtype)
+    target = (1 - smoothing) * target + smoothing / classes
     each = (target * each).sum(axis=-1)
     return jnp.where(valid, each, 0).sum() / jnp.maximum(valid.sum(dtype=dtype), 1)
 
@@ -53,7 +55,7 @@ def contrastive_loss(
     embedding: Float[Array, "*shape D"],
     labels: Int[Array, "*shape"],
     *,
-    temperature: float,
+    temperature: Number,
     prototypes: Float[Array, "C D"] | None = None,
 ) -> Float[Array, ""]:
     """Returns the supervised contrastive loss; Khosla et al. 2020, equation 2 (L_out).
@@ -85,7 +87,7 @@ def contrastive_loss(
 
 
 def consistency_loss(
-    logits: Float[Array, "K *shape C"], mask: Bool[Array, "*shape"], *, temperature: float, confidence: float
+    logits: Float[Array, "K *shape C"], mask: Bool[Array, "*shape"], *, temperature: Number, confidence: Number
 ) -> Float[Array, ""]:
     """Draws the predictions of K passes to their sharpened mean; GRAND+, Feng et al. 2022, equations 7 and 8.
 
@@ -101,6 +103,6 @@ def consistency_loss(
     return jnp.where(counts, each, 0).sum() / jnp.maximum(mask.sum(dtype=p.dtype), 1)
 
 
-def _row(values: Sequence[float], like: jax.Array) -> jax.Array:
+def _row(values: Sequence[float] | ArrayLike, like: jax.Array) -> jax.Array:
     """Returns C numbers as an array of the shape `[..., C]` of `like`."""
-    return jnp.broadcast_to(np.asarray(values, like.dtype), like.shape)
+    return jnp.broadcast_to(jnp.asarray(values, like.dtype), like.shape)

@@ -2,12 +2,14 @@
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from jmer.base.options import is_on
 from jmer.base.types import UNLABELLED, Batch
 from jmer.nn.model import Output
 from jmer.training.losses import classification_loss, consistency_loss, contrastive_loss
@@ -34,13 +36,13 @@ class Objective:
         return loss_weights(np.array(self.counts), scheme=self.options.class_weights)
 
     @functools.cached_property
-    def log_prior(self) -> tuple[float, ...] | None:
-        """Tau times the log of each class's share in the train split; None without logit adjustment."""
-        if not self.options.logit_adjustment:
+    def log_prior(self) -> Any:
+        """Tau times the log of each class's share in the train split, `[C]`; None without logit adjustment."""
+        if not is_on(self.options.logit_adjustment):
             return None
         # A class that does not occur counts as half an utterance, so that its prior is small but finite.
         share = np.maximum(self.counts, 0.5) / sum(self.counts)
-        return tuple((self.options.logit_adjustment * np.log(share)).tolist())
+        return self.options.logit_adjustment * np.log(share)
 
     @functools.cached_property
     def specialist_weights(self) -> tuple[float, ...]:

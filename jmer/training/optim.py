@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jmer.base.options import is_on
 from jmer.training.options import OptimizerOptions
 
 Tree = Any  # a pytree of arrays
@@ -19,18 +20,17 @@ def make_optimizer(options: OptimizerOptions, *, steps_per_epoch: int) -> optax.
     Weight decay and the penalty act on weight matrices; biases, scales and single numbers are left alone.
     """
     total_steps = options.epochs * steps_per_epoch
-    schedule = optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
-        peak_value=options.lr,
-        warmup_steps=int(options.warmup * total_steps),
-        decay_steps=total_steps,
-    )
+    warmup = int(options.warmup * total_steps)
+    # Optax's own schedule of both parts would compare a traced rate with 0.
+    rise = optax.linear_schedule(0.0, options.lr, warmup)
+    fall = optax.cosine_decay_schedule(options.lr, total_steps - warmup)
+    schedule = optax.join_schedules([rise, fall], [warmup])
 
     def decayed(groups: Tree) -> Tree:
         return {name: name.startswith("matrices") for name in groups}
 
     parts = [optax.clip_by_global_norm(options.clip_norm)]
-    if options.l2:
+    if is_on(options.l2):
         parts.append(optax.add_decayed_weights(options.l2, mask=decayed))
     adamw = optax.adamw(schedule, weight_decay=options.weight_decay, mask=decayed)
     return _joined(optax.chain(*parts, adamw))

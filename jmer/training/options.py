@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from jmer.base.errors import UserError
-from jmer.base.options import names_in, option
+from jmer.base.options import Number, is_on, names_in, option
 from jmer.base.types import MODALITIES
 from jmer.nn.options import PRECISIONS, AuxiliaryOptions, ModelOptions
 
@@ -71,15 +71,19 @@ class ClassLossOptions:
 
     class_weights: str = option("none", "Weights of the classes: by count, its root, or the effective number.",
                                 choices=CLASS_WEIGHTS)  # fmt: skip
-    label_smoothing: float = option(0.0, "Share of the target that is spread over all classes.", at_least=0, below=1)
+    label_smoothing: Number = option(
+        0.0, "Share of the target that is spread over all classes.", at_least=0, below=1, traced=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossOptions(ClassLossOptions):
     """Classification loss and class imbalance."""
 
-    focal_gamma: float = option(0.0, "Focal loss; 2.0 is usual. Its alpha is class_weights.", at_least=0)
-    logit_adjustment: float = option(0.0, "Tau of logit adjustment; 1.0 aims at balanced accuracy.", at_least=0)
+    focal_gamma: Number = option(0.0, "Focal loss; 2.0 is usual. Its alpha is class_weights.", at_least=0, traced=True)
+    logit_adjustment: Number = option(
+        0.0, "Tau of logit adjustment; 1.0 aims at balanced accuracy.", at_least=0, traced=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +91,10 @@ class ConsistencyOptions:
     """Consistent predictions of several passes, as in GRAND+."""
 
     passes: int = option(1, "Forward passes of a batch; above 1, with the consistency loss.", at_least=1)
-    weight: float = option(1.0, "Weight of the consistency loss.", at_least=0)
-    temperature: float = option(0.5, "Temperature that sharpens the mean prediction.", above=0)
-    confidence: float = option(0.0, "Least probability of the mean's likeliest class for an utterance to count.",
-                               at_least=0, below=1)  # fmt: skip
+    weight: Number = option(1.0, "Weight of the consistency loss.", at_least=0, traced=True)
+    temperature: Number = option(0.5, "Temperature that sharpens the mean prediction.", above=0, traced=True)
+    confidence: Number = option(0.0, "Least probability of the mean's likeliest class for an utterance to count.",
+                               at_least=0, below=1, traced=True)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +109,8 @@ class UpdateOptions:
     """Updates of the parameters."""
 
     warmup: float = option(0.1, "Share of all steps that warm up.", at_least=0, below=1)
-    weight_decay: float = option(1e-2, "Decay of weight matrices.", at_least=0)
-    clip_norm: float = option(1.0, "Global norm to which gradients are cut.", above=0)
+    weight_decay: Number = option(1e-2, "Decay of weight matrices.", at_least=0, traced=True)
+    clip_norm: Number = option(1.0, "Global norm to which gradients are cut.", above=0, traced=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,9 +118,11 @@ class OptimizerOptions(UpdateOptions):
     """Optimiser and length of training."""
 
     epochs: int = option(60, "Epochs at the most, over which the learning rate decays.", at_least=1)
-    lr: float = option(1e-3, "Peak learning rate, after warm-up; cosine decay to zero at the last epoch.", above=0)
-    l2: float = option(0.0, "Penalty on half the squares of weight matrices, as a logistic regression has; it is part "
-                       "of the gradient, where weight_decay is not.", at_least=0)  # fmt: skip
+    lr: Number = option(
+        1e-3, "Peak learning rate, after warm-up; cosine decay to zero at the last epoch.", above=0, traced=True
+    )
+    l2: Number = option(0.0, "Penalty on half the squares of weight matrices, as a logistic regression has; it is part "
+                       "of the gradient, where weight_decay is not.", at_least=0, traced=True)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +217,7 @@ class TrainOptions(
                 )
         if len(rare) != len(set(rare)) or len(rare) >= len(labels):
             raise UserError(f"config.specialist is {self.specialist}; expected some of the labels, not all, each once")
-        if self.sentiment and not sentiments:
+        if is_on(self.sentiment) and not sentiments:
             raise UserError(
                 "config.sentiment asks for the sentiment task, but no utterance of the train split has a sentiment; "
                 "extract from a source that has them (MELD, or a table with a sentiment column), or leave it out"

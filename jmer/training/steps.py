@@ -24,6 +24,7 @@ from jmer.training.devices import Placement
 from jmer.training.objective import Objective
 
 Tree = Any  # a pytree of arrays
+Values = dict[str, Any]  # dotted name of an option -> `[S]` float32, its value for each seed
 
 _STATS_ROWS, _STATS_BYTES = 4096, 2**25  # utterances of which features are summed at once, and what they may take
 STATS = ("mean", "scale")  # the model's `stats` variables of a modality, and of its sequences
@@ -87,6 +88,14 @@ def init_state(model: Model, optimizer: optax.GradientTransformation, *, seeds: 
     return State(params, jax.jit(jax.vmap(optimizer.init))(params), steps, jnp.array(seeds, jnp.int32))
 
 
+class Trained(NamedTuple):
+    """What a training step is made of."""
+
+    model: Model
+    optimizer: optax.GradientTransformation
+    objective: Objective
+
+
 def make_train_epoch(
     model: Model, optimizer: optax.GradientTransformation, objective: Objective, placement: Placement
 ) -> Callable[[State, Tree, FlatSplit, jax.Array], tuple[State, jax.Array]]:
@@ -95,9 +104,34 @@ def make_train_epoch(
     `index` is `[J, S, B, U]` int32, of `Plan.epoch`, and the loss is the mean over the updates. The function is traced
     once for each shape of its arguments, and the old state is donated.
     """
+    over_seeds = placement.over_seeds(functools.partial(_epoch, Trained(model, optimizer, objective)))
+    return jax.jit(over_seeds, donate_argnums=0, out_shardings=(placement.state, placement.everywhere))
+
+
+def make_sweep_epoch(
+    trained: Callable[[Values], Trained], placement: Placement
+) -> Callable[[State, Values, Tree, FlatSplit, jax.Array], tuple[State, jax.Array]]:
+    """Returns the jitted `(state, values, stats, flat, index) -> (state, loss [S])`, as `make_train_epoch` does, where
+    each of the S seeds has values of its own for some options.
+
+    Args:
+      trained: returns what a seed trains with, given its values, which are scalars of the traced program.
+    """
+    over_seeds = placement.over_seeds(lambda own, *rest: _epoch(trained(own[1]), own[0], *rest))
+
+    def epoch(state: State, values: Values, *rest: Any) -> tuple[State, jax.Array]:
+        return over_seeds((state, values), *rest)
+
+    return jax.jit(epoch, donate_argnums=0, out_shardings=(placement.state, placement.everywhere))
+
+
+@exact
+def _epoch(trained: Trained, state: State, stats: Tree, flat: FlatSplit, index: jax.Array) -> tuple[State, jax.Array]:
+    """Returns the state of one seed after J updates, and their mean loss."""
+    model, optimizer, objective = trained
     passes = objective.options.consistency.passes
 
-    def update(state: State, stats: Tree, flat: FlatSplit, index: jax.Array) -> tuple[State, jax.Array]:
+    def update(state: State, index: jax.Array) -> tuple[State, jax.Array]:
         batch = gather(flat, index)
         keys = jax.random.split(_key(state.seed, state.step + 1), passes)
 
@@ -109,13 +143,8 @@ def make_train_epoch(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         return State(optax.apply_updates(state.params, updates), opt_state, state.step + 1, state.seed), loss
 
-    @exact
-    def epoch(state: State, stats: Tree, flat: FlatSplit, index: jax.Array) -> tuple[State, jax.Array]:
-        state, losses = jax.lax.scan(lambda state, index: update(state, stats, flat, index), state, index)
-        return state, losses.mean()
-
-    shardings = (placement.state, placement.everywhere)
-    return jax.jit(placement.over_seeds(epoch), donate_argnums=0, out_shardings=shardings)
+    state, losses = jax.lax.scan(update, state, index)
+    return state, losses.mean()
 
 
 @functools.partial(jax.jit, static_argnums=0)
