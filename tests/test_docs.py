@@ -6,6 +6,7 @@ values of the fields must be allowed.
 
 import ast
 import importlib.util
+import json
 import re
 import shlex
 from decimal import ROUND_HALF_UP, Decimal
@@ -231,6 +232,13 @@ def test_scores_of_configs_are_those_of_their_docstrings():
     for row in shown:
         text = read(f"configs/{row[0].split('`')[1]}.py").replace("+-", "±")
         assert set(_SCORE.findall(" ".join(row[1:3]))) <= set(_SCORE.findall(text)), row
+
+
+@pytest.mark.parametrize("page", ["README.md", "SECURITY.md"])
+def test_promises_are_those_that_were_counted(page: str):
+    kinds = json.loads(read("benchmarks/results/reliability.json"))["kinds"].values()
+    held = [row["held"] for kind in kinds for row in kind["rows"]]
+    assert f"{sum(held)} of {len(held)}" in read(page)
 
 
 def test_seconds_are_those_of_the_benchmark():

@@ -1,14 +1,17 @@
-"""Every command and code block of the README, in order, as a newcomer runs them in a clone.
+"""Every command and code block of the README, in order, as a newcomer runs them in a clone; then those of the docs.
 
 Installing and running the tests are left to those who do just that. The commands are those of the README, with options
 added that make the models small. The sample is a few of its dialogues, MELD is an archive of MELD's shape and damage
 that is served on this machine, and encoders of text are tiny ones with random weights. The starter gets its own
 encoders where the development data is there, and says what it lacks otherwise.
+
+A block of the docs that is not run says in its title what it needs, such as a download.
 """
 
 import csv
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -34,6 +37,18 @@ ADDED = {
     "jmer.train": newcomer.SMALL,
     "benchmarks/modality_ablation.py": newcomer.SMALL,
 }
+# Blocks that run in another test, by a part of their text: the file of that test, and what it calls.
+ELSEWHERE = {
+    "python -m jmer.demo": ("serve/test_demo.py", "jmer.demo"),
+    "--coordinator=HOST:1234": ("training/test_devices.py", "--coordinator="),
+    "python benchmarks/modality_ablation.py": ("test_readme.py", "benchmarks/modality_ablation.py"),
+    "dropout: float = option(": ("test_docs.py", 'kind == "python"'),  # a field of a class, which is only read
+}
+ADDED_IN_DOCS = {
+    "jmer.train": newcomer.SMALL,
+    "jmer.sweep": (*newcomer.SMALL, "--trials=2", "--width=2"),
+}
+_BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 # What `damaged_clips` plants, row by row: status, reason.
 PLANTED = {
     "train dia125_utt3": ("failed", "audio, video: cannot be opened: Invalid data found when processing input"),
@@ -58,6 +73,14 @@ def server(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch):
     with file_server.serving(monkeypatch) as server:
         server.data = archive.read_bytes()
         yield server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory):
+    """One cache for both newcomers, so that the same clips are decoded once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JMER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture
@@ -86,7 +109,6 @@ def test_every_block_runs_in_order(
     tmp_path: Path,
 ):
     monkeypatch.setattr(worker, "pool", lambda workers: ThreadPoolExecutor(1))  # processes take seconds to start
-    monkeypatch.setenv("JMER_CACHE", str(tmp_path / "cache"))
     printed: dict[str, list[str]] = {}
     for language, block in blocks(root):
         if language == "python":
@@ -186,3 +208,52 @@ def check_score(folder: Path, dataset: store.Dataset) -> None:
             assert result[f"{average}_{name}"]["values"] == [pytest.approx(value)]
     assert result["accuracy"]["mean"] == pytest.approx(np.mean(np.array(true) == np.array(predicted)))
     assert result["confusion_matrix"] == confusion_matrix(true, predicted, labels=labels).tolist()
+
+
+def pages(root: Path) -> list[str]:
+    """The pages of the docs, by their names."""
+    return sorted(page.name for page in (root / "docs").glob("*.md"))
+
+
+def page_blocks(root: Path, page: str) -> Iterator[tuple[str, str, str]]:
+    """The fenced blocks of a page: language, title and text."""
+    text = (root / "docs" / page).read_text(encoding="utf-8")
+    yield from ((language, title.strip(), block) for language, title, block in _BLOCK.findall(text))
+
+
+def test_a_block_that_is_not_run_says_what_it_needs(root: Path):
+    untitled = [block for page in pages(root) for _, title, block in page_blocks(root, page) if not title]
+    for page in pages(root):
+        for _, title, _ in page_blocks(root, page):
+            assert not title or re.fullmatch(r'title="(needs|takes) .+"', title), page
+    for part, (file, called) in ELSEWHERE.items():
+        assert any(part in block for block in untitled), f"{part} is in no page"
+        assert called in (root / "tests" / file).read_text(encoding="utf-8")
+
+
+def test_every_block_of_the_docs_runs(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(worker, "pool", lambda workers: ThreadPoolExecutor(1))  # processes take seconds to start
+    newcomer.make_clone(tmp_path, root, monkeypatch)
+    newcomer.encoder_folders(tmp_path, root, monkeypatch)
+    monkeypatch.setenv(hub.ENCODERS, str(tmp_path))  # without the starter's, whose answers test_readme.py looks at
+    given = "--config configs/extract/lite.py --config.source=sample --config.out=data/packed/meld"
+    assert newcomer.run("jmer.extract", given.split()) == cli.EXIT_OK  # stands in for MELD
+    given = "--config gat_fusion --config.dataset=data/packed/meld --workdir=runs/x"
+    assert newcomer.run("jmer.train", [*given.split(), *newcomer.SMALL]) == cli.EXIT_OK
+    shutil.copytree("runs/x", "runs/y")
+    names = [f"{split}{i // 3}/{i}" for split in ("train", "dev", "test") for i in range(5)]
+    vectors = np.random.default_rng(0).standard_normal((len(names), 4), np.float32)
+    np.savez("faces.npz", **dict(zip(names, vectors, strict=True)))
+    capfd.readouterr()
+    for page in pages(root):
+        for language, title, block in page_blocks(root, page):
+            if title or any(part in block for part in ELSEWHERE):
+                continue
+            if language == "python":
+                exec(compile(block, page, "exec"), {})
+                continue
+            for name, *arguments in newcomer.commands(block):
+                code = newcomer.run(name, [*arguments, *ADDED_IN_DOCS.get(name, ())])
+                assert code == cli.EXIT_OK, f"{page}: {name} {arguments}: {capfd.readouterr().err}"

@@ -59,7 +59,8 @@ class Prepared:
     def trained(self, options: TrainOptions) -> steps.Trained:
         """Returns the model, the optimizer and the objective that the options describe.
 
-        The options may hold traced values, and agree with those that the data were prepared for in what `read` returns.
+        The options may hold traced values. They agree with those that the data were prepared for in all that
+        `looked_at` returns.
 
         Raises:
           UserError: the options ask for what the data cannot give.
@@ -92,7 +93,7 @@ class Figures:
     graph_weight: Float[np.ndarray, " S"] | None
 
 
-def read(options: TrainOptions) -> tuple[Any, ...]:
+def looked_at(options: TrainOptions) -> tuple[Any, ...]:
     """Returns the values of the options that `prepare` looks at."""
     parts = [name for part in (DataOptions, SamplerOptions) for name, *_ in fields(part())]
     return tuple(getattr(options, name) for name in (*parts, "sequences", "choose"))

@@ -11,7 +11,7 @@ import numpy as np
 from jmer.base.errors import UserError
 from jmer.base.options import fields, replaced
 from jmer.dataset import store
-from jmer.runs.prepared import Prepared, prepare, read, run_epoch
+from jmer.runs.prepared import Prepared, looked_at, prepare, run_epoch
 from jmer.runs.progress import Progress
 from jmer.training import metrics, steps
 from jmer.training.devices import put
@@ -120,7 +120,7 @@ class SideBySide:
 
     def _data(self, shape: TrainOptions) -> Prepared:
         """Returns the dataset, ready for a shape; shapes that read it in the same way share it."""
-        if (key := read(shape)) not in self._prepared:
+        if (key := looked_at(shape)) not in self._prepared:
             rows = self._width * shape.seeds
             self._prepared[key] = prepare(shape, self._dataset, seeds=rows, folder=self._folder)
         return self._prepared[key]

@@ -1,8 +1,10 @@
 """A sweep: Optuna draws settings from a space, they are trained side by side, and a study keeps what they scored.
 
-study.db     the study, an SQLite database of Optuna, which an interrupted sweep goes on with
-trials.csv   a row for each setting that was tried
-best.py      a config of the best setting, for jmer.train
+The directory of a sweep holds
+
+    study.db     the study, an SQLite database of Optuna, with which an interrupted sweep goes on
+    trials.csv   a row for each setting that was tried
+    best.py      a config of the best setting, for jmer.train
 """
 
 import itertools

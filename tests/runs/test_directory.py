@@ -15,6 +15,7 @@ import jmer
 from jmer.base import files
 from jmer.runs import directory, fit, voting
 from jmer.runs.environment import keep_compiled
+from jmer.runs.layout import Layout
 from jmer.training import checkpoint
 
 
@@ -30,8 +31,8 @@ def epochs_of(workdir) -> list[int]:
 
 
 def test_what_lies_in_it(trained):
-    named = {p for p in vars(directory.RunDirectory).values() if isinstance(p, property)}
-    files = {p.fget(directory.RunDirectory(trained)).name for p in named if p.fget}
+    named = {p for p in vars(Layout).values() if isinstance(p, property)}
+    files = {p.fget(Layout(trained)).name for p in named if p.fget}
     exported = {
         "export.json",
         "model.safetensors",
@@ -196,7 +197,7 @@ def test_nobody_else_builds_a_path_within_a_run(root):
     files = "config|features|environment|classes|calibration|diverged"
     names = rf'"({files})\.json"|"metrics\.jsonl"|"tensorboard"|"checkpoints"|"eval"|"folds"'
     users = [*(root / "jmer/runs").glob("*.py"), root / "jmer/train.py", root / "jmer/evaluate.py"]
-    assert [file.name for file in users if re.search(names, file.read_text())] == ["directory.py"]
+    assert [file.name for file in users if re.search(names, file.read_text())] == ["layout.py"]
 
 
 def test_saving_takes_no_more_than_a_tenth_of_the_time(tmp_path, monkeypatch):

@@ -1,9 +1,12 @@
 """Scores on a split: the files that evaluation writes, and the datasets that it refuses."""
 
 import csv
+import errno
 import json
+import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,3 +115,26 @@ def test_other_features_and_labels_are_refused_and_their_order_is_mapped(tiny_da
     assert run(tiny_dataset) == 0
     assert read(workdir, "dev")["weighted_f1"] == mapped["weighted_f1"]
     assert read(workdir, "dev")["confusion_matrix"] == mapped["confusion_matrix"]
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "confusion_matrix.png", "predictions.csv", "report.html"])
+def test_a_file_that_cannot_be_written_leaves_the_earlier_one_whole(trained, tmp_path, monkeypatch, name, capsys):
+    """Each file is renamed into its place; a file written in its place would not reach the fault."""
+    workdir = shutil.copytree(trained, tmp_path / "run")
+    assert run_evaluate(workdir, "--split=dev") == 0
+    folder, rename = workdir / "eval/dev", os.replace
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    reached = []
+
+    def full(source, target, **given):
+        if Path(target).name == name:
+            reached.append(Path(source))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        rename(source, target, **given)
+
+    monkeypatch.setattr(os, "replace", full)
+    capsys.readouterr()
+    assert run_evaluate(workdir, "--split=dev") == 5
+    assert capsys.readouterr().err.startswith(f"error: {folder / name}: No space left on device")
+    assert [file.exists() for file in reached] == [False]
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before

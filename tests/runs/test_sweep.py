@@ -16,7 +16,7 @@ from jmer.runs.side_by_side import SideBySide
 from jmer.runs.space import Choice, Range, read_space, traced
 from jmer.training.options import TrainOptions
 
-SMALL = ["--config.epochs=2", "--config.encoder=none", "--config.graph=rgcn"]
+SMALL = ["--config.epochs=2", "--config.encoder=none", "--config.graph=none"]
 
 pytestmark = pytest.mark.usefixtures("optax_promotion")
 
@@ -109,10 +109,10 @@ def test_the_best_config_trains_to_the_score_that_the_sweep_gave_it(arguments, t
 
 
 def test_a_small_space_is_tried_whole(arguments, tmp_path):
-    search = ["--search=lr=0.01/0.1/0.2", "--search=drop_node=0/0.2"]
+    search = ["--search=lr=0.01/0.1/0.2", "--search=dropout=0/0.2"]
     assert cli.run(sweep.main, [*arguments, *search, "--trials=8"]) == cli.EXIT_OK
     rows = trials(tmp_path / "sweep")
-    assert len(rows) == len({(row["lr"], row["drop_node"]) for row in rows}) == 6
+    assert len(rows) == len({(row["lr"], row["dropout"]) for row in rows}) == 6
 
 
 def test_an_interrupted_sweep_goes_on_with_the_settings_that_it_was_at(arguments, tmp_path, monkeypatch, capsys):
