@@ -28,7 +28,7 @@ from jmer.runs.layout import Layout
 from jmer.runs.progress import Progress
 from jmer.training import checkpoint, weights
 from jmer.training.options import TrainOptions
-from jmer.training.steps import STATS, init_params
+from jmer.training.steps import STATS, param_shapes
 
 _log = logging.getLogger(__name__)
 
@@ -299,7 +299,7 @@ def load(workdir: Path) -> Run:
     model = model_of(options, inputs)
     described = directory.read_export() if directory.is_exported() else {}
     keep = described.get("keep_epochs", options.keep_epochs)
-    template = _best_template(model, inputs, seeds=options.all_seeds, keep=keep)
+    template = _best_template(model, inputs, seeds=options.seeds, keep=keep)
     where = directory.exported
     if directory.weights.is_file():
         best, progress = weights.load(directory.weights, template), described["progress"]
@@ -335,15 +335,15 @@ def load(workdir: Path) -> Run:
     )
 
 
-def _best_template(model: Model, inputs: Inputs, *, seeds: Sequence[int], keep: int) -> Tree:
+def _best_template(model: Model, inputs: Inputs, *, seeds: int, keep: int) -> Tree:
     """Returns the shapes of the checkpoint item `best`, on one device, whatever devices the run was trained on."""
     chosen = jax.config.values["jax_default_device"]
     device = chosen if isinstance(chosen, jax.Device) else jax.local_devices()[0]
     array = functools.partial(jax.ShapeDtypeStruct, sharding=SingleDeviceSharding(device))
-    one = jax.eval_shape(lambda: init_params(model, seeds=seeds))
+    one = param_shapes(model)  # pyright: ignore[reportArgumentType] (Flax makes its modules hashable)
     widths = inputs.dims | {f"{m}_sequence": dim for m, dim in inputs.sequence_dims.items()}
     return {
-        "params": jax.tree.map(lambda x: array((x.shape[0], keep, *x.shape[1:]), x.dtype), one),
+        "params": jax.tree.map(lambda x: array((seeds, keep, *x.shape), x.dtype), one),
         "stats": {f"{m}_{name}": array((dim,), jnp.float32) for m, dim in widths.items() for name in STATS},
     }
 

@@ -74,11 +74,21 @@ def feature_stats(flat: FlatSplit) -> dict[str, np.ndarray]:
 
 def init_params(model: Model, *, seeds: Sequence[int]) -> Tree:
     """Returns fresh parameters; those of a seed do not depend on the other seeds."""
+    return jax.jit(jax.vmap(_init(model)))(jnp.array(seeds, jnp.int32))
+
+
+@functools.lru_cache(maxsize=16)
+def param_shapes(model: Model) -> Tree:
+    """Returns the shape and the type of each parameter of one seed."""
+    return jax.eval_shape(_init(model), jnp.int32(0))
+
+
+def _init(model: Model) -> Callable[[jax.Array], Tree]:
+    """Returns a function from a seed to its first parameters."""
     sequences = {m: (1, dim) for m, dim in model.sequence_dims}
     flat = flatten([], utterances=0, dims=dict(model.dims), sequences=sequences)
     blank = jax.tree.map(jnp.asarray, gather(flat, np.zeros((1, 4), np.int32)))
-    init = jax.vmap(lambda seed: model.init(_key(seed, 0), blank)["params"])
-    return jax.jit(init)(jnp.array(seeds, jnp.int32))
+    return lambda seed: model.init(_key(seed, 0), blank)["params"]
 
 
 def init_state(model: Model, optimizer: optax.GradientTransformation, *, seeds: Sequence[int]) -> State:
