@@ -14,17 +14,8 @@ import jmer
 from jmer.base import cli
 from jmer.base.errors import UserError, did_you_mean
 
-COMMANDS = (
-    "download",
-    "finetune",
-    "extract",
-    "train",
-    "sweep",
-    "evaluate",
-    "predict",
-    "demo",
-    "export",
-)  # as data flows
+# As data flows.
+COMMANDS = ("download", "finetune", "extract", "train", "sweep", "evaluate", "predict", "demo", "export")
 
 
 def main(argv: Sequence[str]) -> int | None:

@@ -47,7 +47,11 @@ class InputOptions(LayerOptions):
     sequences: str = option("", "Modalities whose frames are pooled by attention, beside their vectors.",
                             choices=MODALITIES, names=True)  # fmt: skip
     modality_dropout: Number = option(
-        0.0, "Rate at which training hides a modality of an utterance, never all.", at_least=0, below=1, traced=True
+        0.0,
+        "Rate at which training hides a modality of an utterance, never all of them.",
+        at_least=0,
+        below=1,
+        traced=True,
     )
     feature_noise: Number = option(
         0.0, "Standard deviation of noise on features, in deviations of each.", at_least=0, traced=True

@@ -78,8 +78,9 @@ class SideBySide:
         rows = [*settings, *[settings[-1]] * (self._width - len(settings))]
         seeds = shape.all_seeds * len(rows)
         placement, (model, optimizer, _) = program.data.placement, program.trained
-        own = [{name: value for name, value, _ in fields(row)} for row in rows for _ in range(count)]
-        values = put({name: np.array([x[name] for x in own], np.float32) for name in self._traced}, placement.state)
+        given = [{name: value for name, value, _ in fields(row)} for row in rows]
+        own = {name: np.repeat(np.array([each[name] for each in given], np.float32), count) for name in self._traced}
+        values = put(own, placement.state)
         state = put(steps.init_state(model, optimizer, seeds=seeds), placement.state)
 
         def train_epoch(state: steps.State, *rest: Any) -> tuple[steps.State, jax.Array]:

@@ -14,6 +14,10 @@ from jmer.training.options import FoldOptions, SeedOptions, TrainOptions
 
 _FORMS = "expected NAME=LOW..HIGH, NAME=log:LOW..HIGH or NAME=VALUE/VALUE, such as lr=log:1e-4..1e-2"
 _DIGITS = 4  # of a number that is drawn from a range
+_FIELDS = {name: field for name, _, field in declared.fields(TrainOptions())}
+# What the data are and which seeds there are is no setting of the model, and what is neutral changes no score.
+_APART = [name for part in (FoldOptions, SeedOptions) for name, *_ in declared.fields(part())]
+_SEARCHED = [name for name, field in _FIELDS.items() if not field.neutral and name not in _APART]
 
 
 @dataclass(frozen=True)
@@ -73,11 +77,10 @@ def traced(space: Space) -> tuple[str, ...]:
 
     Among values to choose from, a 0 leaves out a part of the program, so that such an option is none of them.
     """
-    fields = {name: field for name, _, field in declared.fields(TrainOptions())}
     return tuple(
         name
         for name, drawn in space.items()
-        if fields[name].traced and (isinstance(drawn, Range) or all(map(declared.is_on, drawn.values)))
+        if _FIELDS[name].traced and (isinstance(drawn, Range) or all(map(declared.is_on, drawn.values)))
     )
 
 
@@ -106,13 +109,9 @@ def _value(name: str, text: str, config: ConfigDict) -> Any:
     """Returns the value of an option that a text spells, checked by the option's own bounds and choices."""
     changed = copy.deepcopy(config)
     cli.set_field(changed, name, text)
-    fields = {field: known for field, _, known in declared.fields(TrainOptions())}
-    value, known = dict(cli.fields(changed))[name], fields[name]
-    # What the data are and which seeds there are is no setting of the model, and what is neutral changes no score.
-    apart = [n for part in (FoldOptions, SeedOptions) for n, *_ in declared.fields(part())]
-    if known.neutral or name in apart:
-        searched = [n for n, _, field in declared.fields(TrainOptions()) if not field.neutral and n not in apart]
-        raise UserError(f"--search: {name} is not to be searched; expected some of {', '.join(searched)}")
-    if complaint := known.complaint(value):
+    if name not in _SEARCHED:
+        raise UserError(f"--search: {name} is not to be searched; expected some of {', '.join(_SEARCHED)}")
+    value = dict(cli.fields(changed))[name]
+    if complaint := _FIELDS[name].complaint(value):
         raise UserError(f"--search: config.{name} is {value}; expected {complaint}")
     return value

@@ -28,6 +28,7 @@ from jmer.base import locks
 from jmer.base.errors import StorageError, UserError
 from jmer.base.options import check, fields, replaced
 from jmer.dataset import store
+from jmer.runs.report import spread
 from jmer.runs.side_by_side import Outcome, SideBySide
 from jmer.runs.space import Choice, Range, Space, traced
 from jmer.runs.tried import Trial, ranked, summary, write_best, write_table
@@ -63,11 +64,16 @@ def sweep(
         _claim(study, options, dataset, space, workdir)
         beside = SideBySide(dataset, traced=traced(space), width=width, folder=workdir)
         trials = _enqueue(study, space, trials=trials)
-        while (tried := len(_tried(study, space))) < trials:
-            asked = _asked(study, space, count=min(width, trials - tried))
-            _train(study, asked, options, space, beside, trials=trials)
-            _write(study, options, space, workdir)
-        if not ranked(found := _tried(study, space)):
+        found = _tried(study, space)
+        while len(found) < trials:
+            asked = _asked(study, space, count=min(width, trials - len(found)))
+            _train(study, asked, options, space, beside)
+            before, found = {trial.number for trial in found}, _tried(study, space)
+            new = [trial for trial in found if trial.number not in before]
+            for place, trial in enumerate(new, len(before) + 1):
+                _say(trial, found, f"{place}/{trials}")
+            _write(found, options, workdir)
+        if not ranked(found):
             raise UserError(f"none of {len(found)} settings could be trained, the last because {found[-1].fault}")
         print(summary(found, workdir))
 
@@ -180,8 +186,6 @@ def _train(
     options: TrainOptions,
     space: Space,
     beside: SideBySide,
-    *,
-    trials: int,
 ) -> None:
     """Trains settings, those of one shape together, and tells the study what they scored."""
     shapes: dict[TrainOptions, list[tuple[optuna.Trial, TrainOptions]]] = {}
@@ -206,22 +210,25 @@ def _train(
                 continue
             for name in _SCORES:
                 trial.set_user_attr(name, getattr(outcome, name))
-            told = Trial(number=trial.number, values=_values(trial.params, space), outcome=outcome)
-            study.tell(trial, told.score)
-            shown = ", ".join(f"{name}={value}" for name, value in told.values.items())
-            tried, best = len(_tried(study, space)), study.best_value
-            _log.info(f"{tried}/{trials}  dev weighted F1 {told.score:.4f}  best {best:.4f}  {shown}")
+            study.tell(trial, spread(outcome.weighted_f1)["mean"])
 
 
 def _fail(study: optuna.Study, trial: optuna.Trial, fault: str) -> None:
     trial.set_user_attr(_FAULT, fault)
     study.tell(trial, state=TrialState.FAIL)
-    _log.warning(f"setting {trial.number} failed: {fault}")
 
 
-def _write(study: optuna.Study, options: TrainOptions, space: Space, workdir: Path) -> None:
+def _say(trial: Trial, found: Sequence[Trial], place: str) -> None:
+    """Says what became of a setting. place: which it is, of how many."""
+    if trial.fault:
+        _log.warning(f"setting {trial.number} failed: {trial.fault}")
+        return
+    shown = ", ".join(f"{name}={value}" for name, value in trial.values.items())
+    _log.info(f"{place}  dev weighted F1 {trial.score:.4f}  best {ranked(found)[0].score:.4f}  {shown}")
+
+
+def _write(found: Sequence[Trial], options: TrainOptions, workdir: Path) -> None:
     """Writes the files of what was tried so far."""
-    found = _tried(study, space)
     write_table(found, workdir)
     if best := ranked(found):
         write_best(found, replaced(options, best[0].values), workdir)
