@@ -1,5 +1,7 @@
 """Settings that every test runs under: strict dtypes and ranks, four simulated devices, compiled programs shared."""
 
+import gc
+import itertools
 import os
 import tempfile
 from importlib.metadata import version
@@ -14,6 +16,8 @@ os.environ.setdefault(
     "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
     + (" --xla_cpu_use_fusion_emitters=false" if version("jax").startswith("0.10.") else ""),
 )
+# Without bytecode, each command that a test starts would compile jmer's sources again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import jax
 import jaxtyping
@@ -31,17 +35,33 @@ from jmer.base.paths import cache_root  # noqa: E402
 os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_root() / "numba"))
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Tracing makes many small objects, through which the garbage collector would go hundreds of times to no effect.
+gc.set_threshold(100_000, 20, 20)
 
-_CACHE = tempfile.TemporaryDirectory(prefix="jmer-tests-xla-")
-jax.config.update("jax_compilation_cache_dir", _CACHE.name)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+def pytest_configure(config: pytest.Config):
+    """Makes one folder of compiled programs for the workers and for the commands that tests start."""
+    if hasattr(config, "workerinput"):
+        return
+    folder = tempfile.TemporaryDirectory(prefix="jmer-tests-xla-")
+    config.add_cleanup(folder.cleanup)
+    for name, value in (
+        ("jax_compilation_cache_dir", folder.name),
+        ("jax_persistent_cache_min_compile_time_secs", 0.03),
+    ):
+        os.environ[name.upper()] = str(value)
+        jax.config.update(name, value)
+
+
+_modules = itertools.count(1)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _programs():
-    """Frees the compiled programs of a test module. Those of the whole suite would take gigabytes."""
+    """Frees the compiled programs of eight test modules. Those of the whole suite would take gigabytes."""
     yield
-    jax.clear_caches()
+    if next(_modules) % 8 == 0:
+        jax.clear_caches()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ SMALL = tuple(
     f"--config.{field}" for field in ("seeds=1", "epochs=3", "lr=0.05", "hidden=8", "encoder=none", "graph=none")
 )
 SAMPLE = ("train", "dev", "test")
-DIALOGUES = 3  # of each split of the sample
+DIALOGUES = 2  # of each split of the sample
 SRT = "1\n00:00:00,100 --> 00:00:01,000\nADA: Yuck.\n\n2\n00:00:01,000 --> 00:00:02,000\nBEN: I am so sorry.\n"
 
 
