@@ -1,14 +1,15 @@
 """How quick feature extraction is: jmer's extractors against Hugging Face's PyTorch, on one machine in one run.
 
     python benchmarks/extract_speed.py --meld=DIR_OF_CSVS --sounds=DIR --clips DIR DIR --text-model=DIR \\
-        --speech-model=DIR --torch-python=PYTHON
+        --speech-model=DIR --torch-python=PYTHON --newer-python=PYTHON
 
 A row of encoders is run as (a) PyTorch, one utterance after the other, as feature extraction scripts do; (b) PyTorch
 in batches of 32 texts, or 8 sounds or clips, as they arrive, padded to the longest; and as jmer's engine does it, from
 an empty cache, its writing included. All read their inputs themselves, run on the same `--threads` cores with as many
 threads, and each measurement in a fresh process, by turns; the median of `--repeats` counts. `start` is what comes
 before the clock starts: imports, reading the weights, and a batch of every shape, which compiles it. Memory is the sum
-of the peaks of a measurement's processes. `--torch-python` is an interpreter with torch, transformers 4 and soundfile.
+of the peaks of a measurement's processes. `--torch-python` is an interpreter with torch, transformers 4 and soundfile;
+`--newer-python` is one with jmer and jaxlib 0.12, which needs Python 3.12, and whose rows have options of XLA.
 
 Run it on a quiet machine: PyTorch, whose threads wait for each other, loses most by noise. The table says how much of
 the machine other processes took, and what a CPU second did.
@@ -48,6 +49,7 @@ from typing import Any
 import numpy as np
 import soundfile
 from safetensors.numpy import save_file
+from step_worker import NEWER
 
 from jmer.encoders import published
 
@@ -65,6 +67,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--text-model", type=Path, required=True)
     parser.add_argument("--speech-model", type=Path, required=True, help="a Whisper encoder")
     parser.add_argument("--torch-python", default=sys.executable if importlib.util.find_spec("torch") else "")
+    parser.add_argument("--newer-python", default="")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--texts", type=int, default=1500)
@@ -77,7 +80,8 @@ def main(argv: Sequence[str]) -> int:
         for repeat in range(args.repeats):
             for row in rows:
                 for way, job in row.jobs.items():
-                    result = measure(job, Path(folder), rival=args.torch_python if way in RIVALS else "")
+                    newer = args.newer_python if "flags" in job else ""
+                    result = measure(job, Path(folder), rival=args.torch_python if way in RIVALS else "", ours=newer)
                     row.results.setdefault(way, []).append(result)
                     print(f"{repeat} {row.name} {way}: {result}", file=sys.stderr, flush=True)
                 row.check()
@@ -123,7 +127,7 @@ class Row:
     def figures(self) -> dict[str, float]:
         """What targets are about: the median rate, how many times those of the rivals it is, and busy encoders."""
         rate = {way: statistics.median(self.rates(way)) for way in self.results}
-        figures = {f"x {way}": rate["jmer"] / rate[way] for way in RIVALS if way in rate and "jmer" in rate}
+        figures = {f"x {way}": rate["jmer"] / rate[way] for way in rate if way != "jmer" and "jmer" in rate}
         busy = [1 - result["idle"] for result in self.results.get("jmer", ()) if "idle" in result]
         return figures | {self.unit: rate.get("jmer", 0.0)} | ({"busy": statistics.median(busy)} if busy else {})
 
@@ -166,6 +170,8 @@ def make_rows(args: argparse.Namespace, folder: Path) -> list[Row]:
         if made or model not in (base, vit):
             job = {"cls": cls, "options": {"model": str(model), **options}, "workers": 0}
             jobs["jmer"] = job | {"kind": "vit" if kind == "vit" else "extract"}
+            if args.newer_python:
+                jobs |= {f"jmer, {name}": jobs["jmer"] | {"flags": flags} for name, flags in NEWER.items()}
         add(name, jobs=jobs, inputs=inputs, threads=args.threads, against=True, targets=targets or {})
 
     def alone(name: str, cls: str, inputs: list[str], *, targets: Any = None, **options: Any) -> None:
@@ -258,12 +264,13 @@ def write_safetensors(source: Path, folder: Path) -> None:
 # ---- one measurement -------------------------------------------------------------------------------------------------
 
 
-def measure(job: Mapping[str, Any], folder: Path, *, rival: str = "") -> dict[str, Any]:
+def measure(job: Mapping[str, Any], folder: Path, *, rival: str = "", ours: str = "") -> dict[str, Any]:
     """Runs a job in a process of its own; returns what it printed, and as `memory` the sum of its processes' peaks.
 
     `noise` is the share of the machine's cores that other processes took meanwhile.
 
     rival: the interpreter for PyTorch's jobs.
+    ours: the interpreter for jmer's jobs; empty for this one.
     """
     file = folder / "job.json"
     file.write_text(json.dumps(job))
@@ -271,7 +278,8 @@ def measure(job: Mapping[str, Any], folder: Path, *, rival: str = "") -> dict[st
     cores = sorted(os.sched_getaffinity(0))[: job["threads"]]
     start, before = time.perf_counter(), (busy_seconds(), sum(os.times()[2:4]))
     process = subprocess.Popen(
-        [rival or sys.executable, str(script), str(file)],
+        [rival or ours or sys.executable, str(script), str(file)],
+        env=os.environ | ({"XLA_FLAGS": job["flags"]} if "flags" in job else {}),
         stdout=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: os.sched_setaffinity(0, cores),
@@ -340,7 +348,7 @@ def table(args: argparse.Namespace, rows: Sequence[Row]) -> str:
     met = []
     for row in rows:
         figures = row.figures()
-        for way in (*RIVALS, "jmer"):
+        for way in dict.fromkeys((*RIVALS, *row.results)):
             if way not in row.results:
                 if row.against:
                     lines.append(f"| {row.name} | {way} | not measured: no torch | | | | | |")

@@ -1,13 +1,16 @@
 """How fast an encoder of text is fine-tuned on dialogues: jmer against PyTorch with Hugging Face, in one run.
 
-    python benchmarks/finetune_speed.py --meld=DIR_OF_CSVS --model=DIR_OF_MINILM --torch-python=PYTHON
+    python benchmarks/finetune_speed.py --meld=DIR_OF_CSVS --model=DIR_OF_MINILM --torch-python=PYTHON \\
+        --newer-python=PYTHON
 
 Whole dialogues of MELD's train split, in the same batches on both sides. `padded` is PyTorch as people write it: a
 batch is some random dialogues, padded to the longest. `packed` is the best that we know to write: jmer's rows of
 several dialogues, with a mask that keeps them apart. Tokens are those of the dialogues, without padding.
 
-Every row is a process of its own on the same cores; they are measured by turns, while the others wait. The first step
-of each, with its compilation, is a column of its own. `--torch-python` is an interpreter with torch and transformers.
+Every row is a process of its own on the same cores; they are measured by turns, while the others wait. Rows with
+options of XLA come after all others. The first step of each, with its compilation, is a column of its own.
+`--torch-python` is an interpreter with torch and transformers, and `--newer-python` one with jmer and jaxlib 0.12,
+which needs Python 3.12.
 """
 
 import json
@@ -20,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from step_worker import Worker
+from step_worker import NEWER, Worker
 from synthetic import machine, spread, write
 
 from jmer.base import cli
@@ -39,6 +42,11 @@ ROWS: dict[str, dict[str, Any]] = {
     "jmer": {"options": {}},
     "jmer, bfloat16": {"options": {"precision": "bfloat16"}},
     "jmer, adapters of rank 8": {"options": {"rank": 8}},
+    **{
+        f"jmer{kind}, {name}": {"options": options, "flags": flags}
+        for kind, options in {"": {}, ", bfloat16": {"precision": "bfloat16"}}.items()
+        for name, flags in NEWER.items()
+    },
 }
 
 
@@ -47,6 +55,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--meld", type=Path, required=True, help="folder of train_sent_emo.csv")
     parser.add_argument("--model", required=True, help="directory of the encoder")
     parser.add_argument("--torch-python", default=sys.executable, help="an interpreter with torch and transformers")
+    parser.add_argument("--newer-python", default="", help="an interpreter with jmer and jaxlib 0.12; without, no rows")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--turns", type=int, default=7, help="turns of two steps each")
     parser.add_argument("--rows", default="", help="only rows whose name holds this; nothing is written")
@@ -54,31 +63,42 @@ def main(argv: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "batches.npz"
         tokens = write_batches(path, TuneOptions(source="meld", root=str(args.meld), model=args.model))
-        workers, first, found = {}, {}, {}
-        for name, settings in ROWS.items():
-            if args.rows not in name:
-                continue
-            torch = "packed" in settings
-            python, script = (args.torch_python, "torch_finetune.py") if torch else (sys.executable, "jmer_finetune.py")
-            given = json.dumps(settings | {"model": str(Path(args.model).resolve()), "threads": args.threads})
-            workers[name] = Worker([python, str(BENCHMARKS / script), str(path), given], {})
-            first[name] = timed(workers[name], 0, 1, name=name)[0]
-            timed(workers[name], 1, 2, name=name)
-            found[name] = []
-        for turn in range(args.turns):
+        abouts: dict[str, dict[str, str]] = {}
+        first: dict[str, float] = {}
+        found: dict[str, list[float]] = {}
+        # All at once would take 30 GB.
+        for options_of_xla in (False, True):
+            workers = {}
+            for name, settings in ROWS.items():
+                newer = "flags" in settings
+                if args.rows not in name or bool(settings.get("flags")) != options_of_xla:
+                    continue
+                if newer and not args.newer_python:
+                    continue
+                if "packed" in settings:
+                    python, script = args.torch_python, "torch_finetune.py"
+                else:
+                    python, script = args.newer_python if newer else sys.executable, "jmer_finetune.py"
+                given = json.dumps(settings | {"model": str(Path(args.model).resolve()), "threads": args.threads})
+                environment = {"XLA_FLAGS": settings["flags"]} if newer else {}
+                workers[name] = Worker([python, str(BENCHMARKS / script), str(path), given], environment)
+                first[name] = timed(workers[name], 0, 1, name=name)[0]
+                timed(workers[name], 1, 2, name=name)
+                found[name] = []
+            for turn in range(args.turns):
+                for name, worker in workers.items():
+                    kind = "padded" if "padded" in name else "packed"
+                    numbers = [(2 * turn + i) % COUNT for i in range(2)]
+                    times = timed(worker, numbers[0], 2, name=name)
+                    found[name] += [tokens[kind][n] / t for n, t in zip(numbers, times, strict=True)]
             for name, worker in workers.items():
-                kind = "padded" if "padded" in name else "packed"
-                numbers = [(2 * turn + i) % COUNT for i in range(2)]
-                times = timed(worker, numbers[0], 2, name=name)
-                found[name] += [tokens[kind][n] / t for n, t in zip(numbers, times, strict=True)]
-        abouts = {name: worker.about for name, worker in workers.items()}
-        for worker in workers.values():
-            worker.close()
+                abouts[name] = worker.about
+                worker.close()
     best = np.median(found.get("jmer", [1.0]))
     lines = [
         "# Fine-tuning: tokens a second",
         "",
-        f"{machine()}; {abouts}.",
+        f"{machine()}; {about(abouts)}.",
         "",
         "MiniLM of 6 layers on whole dialogues of MELD, all weights but the token embeddings, batches of 2,048 places; "
         "median (least to most) of single steps.",
@@ -90,6 +110,14 @@ def main(argv: Sequence[str]) -> int:
         lines.append(f"| {name} | {spread(values)} | {best / np.median(values):.2f} | {first[name]:.1f} |")
     write("finetune_speed", lines, {"about": abouts, "tokens": found, "first": first}, keep=not args.rows)
     return cli.EXIT_OK
+
+
+def about(each: dict[str, dict[str, str]]) -> str:
+    """The versions of the rows, those that have the same ones together."""
+    rows: dict[str, list[str]] = {}
+    for name, versions in each.items():
+        rows.setdefault(", ".join(f"{package} {number}" for package, number in versions.items()), []).append(name)
+    return "; ".join(f"{', '.join(f'`{name}`' for name in names)}: {versions}" for versions, names in rows.items())
 
 
 def timed(worker: Worker, first: int, count: int, *, name: str) -> list[float]:

@@ -14,6 +14,16 @@ from typing import Any
 
 import numpy as np
 
+_YNN = "--xla_cpu_experimental_ynn_fusion_type="
+# The rows of jaxlib 0.12 on a CPU, with their options of XLA. By default it hands products and reductions to the
+# library YNN; without YNN it can hand products to oneDNN.
+NEWER = {
+    "jaxlib 0.12": "",
+    "jaxlib 0.12 without YNN's reductions": f"{_YNN}-reduce",
+    "jaxlib 0.12 without YNN": _YNN,
+    "jaxlib 0.12 with oneDNN": f"{_YNN} --xla_cpu_experimental_onednn_custom_call=true",
+}
+
 
 class Worker:
     """A row's process.

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,8 +14,11 @@ from av.stream import Disposition
 from jmer.media import guards
 from jmer.media.guards import MediaError
 
-OPTIONS = {"protocol_whitelist": "file"}  # a clip that is really a playlist must not make jmer read from the network
-TEXT_ERRORS = "replace"  # a title in another encoding than UTF-8 is no reason to refuse a clip
+# How PyAV opens a clip. A clip that is really a playlist must not make jmer read from the network. A title in another
+# encoding than UTF-8 is no reason to refuse a clip; PyAV 19 does not refuse it, and has no option for it.
+OPENING: Any = {"mode": "r", "options": {"protocol_whitelist": "file"}}
+if int(av.__version__.partition(".")[0]) < 19:
+    OPENING["metadata_errors"] = "replace"
 
 # Formats whose header gives the true duration. Other headers give an estimate from the bit rate.
 _EXACT_HEADERS = ("mov", "matroska", "wav", "flac", "avi")
@@ -29,7 +33,7 @@ def open_clip(path: Path) -> InputContainer:
     """
     guards.check_file(path)
     try:
-        container = av.open(f"file:{path}", mode="r", options=OPTIONS, metadata_errors=TEXT_ERRORS)
+        container = av.open(f"file:{path}", **OPENING)
     except FFmpegError as error:
         raise MediaError(f"cannot be opened: {error.strerror}") from error
     try:

@@ -12,8 +12,7 @@ from jmer.base.types import SAMPLE_RATE, Media
 from jmer.media import guards
 from jmer.media.collecting import SILENCED, FramePicker, Sound
 from jmer.media.container import (
-    OPTIONS,
-    TEXT_ERRORS,
+    OPENING,
     is_picture,
     is_sound_only,
     open_clip,
@@ -69,7 +68,7 @@ def is_media(path: Path) -> bool:
 def _decodes(head: bytes) -> bool:
     """Returns whether FFmpeg can decode a frame, as from raw MP3 or AAC. FFmpeg is not given a file name here."""
     try:
-        with av.open(io.BytesIO(head), mode="r", options=OPTIONS, metadata_errors=TEXT_ERRORS) as container:
+        with av.open(io.BytesIO(head), **OPENING) as container:
             if is_picture(container):
                 return False
             return any(packet.decode() for packet in packets_of(container, streams_of(container)))

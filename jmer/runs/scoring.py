@@ -95,11 +95,7 @@ def score(members: Sequence[Run], dataset: store.Dataset, split: str, *, vote: b
     run, dialogues = members[0], _asked(members, dataset, split)
     found = _said(members, dialogues, vote=vote)
     temperatures = joint_calibration(members).of(vote=vote)
-    probs = np.stack([scaled(p, t) for p, t in zip(found.probs, temperatures, strict=True)])
-    apart = probs
-    if split == "dev":
-        halves = found.dialogue % 2
-        apart = np.stack([cross_scaled(p, found.labels, halves) for p in found.probs])
+    probs, apart = calibrated(found, temperatures, on_dev=split == "dev")
     return write_scores(
         run.directory.evaluation(split, vote=vote),
         found.rows,
@@ -137,6 +133,22 @@ def _without_each(members: Sequence[Run], dialogues: Sequence[Features], *, vote
 def without(dialogue: Features, modality: str) -> Features:
     """Returns a dialogue in which a modality is marked absent."""
     return replace(dialogue, present={m: x & (m != modality) for m, x in dialogue.present.items()})
+
+
+def calibrated(
+    found: Scored, temperatures: Sequence[float], *, on_dev: bool
+) -> tuple[Float[np.ndarray, "S N C"], Float[np.ndarray, "S N C"]]:
+    """Returns the scaled probabilities, and those for calibration errors, whose temperatures saw other utterances.
+
+    Args:
+      temperatures: of each seed, fitted on dev.
+      on_dev: whether the utterances are those of dev. If so, the second probabilities are those of each half of the
+        dialogues with the temperature that fits the other half.
+    """
+    probs = np.stack([scaled(p, t) for p, t in zip(found.probs, temperatures, strict=True)])
+    if not on_dev:
+        return probs, probs
+    return probs, np.stack([cross_scaled(p, found.labels, found.dialogue % 2) for p in found.probs])
 
 
 def calibration_shown(found: Scored, apart: Float[np.ndarray, "S N C"]) -> dict[str, list[Bin]]:

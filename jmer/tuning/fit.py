@@ -17,18 +17,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from jmer.base import cli
 from jmer.base.errors import DivergedError, UserError
 from jmer.base.types import UNLABELLED, Corpus
 from jmer.dataset.build import load_source
 from jmer.dataset.folds import fold_of_corpus
-from jmer.runs.directory import RunDirectory
+from jmer.runs.directory import Calibration, RunDirectory
 from jmer.runs.log import LOG_SHA256, Log
 from jmer.runs.progress import Progress
 from jmer.runs.report import write_scores
 from jmer.runs.scored import Scored, ScoredRow
+from jmer.runs.scoring import calibrated, calibration_errors, calibration_on, calibration_shown
 from jmer.training import metrics
+from jmer.training.calibration import cross_scaled
 from jmer.training.checkpoint import Checkpoints, latest_epoch, remove_damaged
 from jmer.training.sampling import loss_weights
 from jmer.tuning import export, steps
@@ -101,7 +104,10 @@ def fit(options: TuneOptions, workdir: Path) -> None:
 
 
 def _fit_folds(options: TuneOptions, corpus: Corpus, workdir: Path) -> None:
-    """Fine-tunes every fold, and scores the test splits of all folds together."""
+    """Fine-tunes every fold, and scores the test splits of all folds together.
+
+    The temperature of a fold is the one that fits the test splits of all other folds.
+    """
     dev = options.choose == "best"
     chosen = range(options.folds) if options.fold < 0 else (options.fold,)
     each = []
@@ -111,7 +117,10 @@ def _fit_folds(options: TuneOptions, corpus: Corpus, workdir: Path) -> None:
         each.append(_fit(replace(options, fold=number), fold, RunDirectory(workdir).fold(number).path)["test"])
     if options.fold < 0:
         pooled = Scored.pooled(each)
-        _score(options, corpus, RunDirectory(workdir).evaluation("cv", vote=False), pooled)
+        number = np.repeat(np.arange(len(each)), [len(said.rows) for said in each])
+        probs = np.stack([cross_scaled(p, pooled.labels, number) for p in pooled.probs])
+        folder = RunDirectory(workdir).evaluation("cv", vote=False)
+        _write_scores(options, corpus, folder, pooled, calibration_on(pooled.probs, pooled.labels), probs, probs)
 
 
 def _fit(options: TuneOptions, corpus: Corpus, workdir: Path) -> dict[str, Scored]:
@@ -143,7 +152,12 @@ def _fit(options: TuneOptions, corpus: Corpus, workdir: Path) -> dict[str, Score
     for split in ("dev", "test"):
         if split in task.material.splits and (task.material.splits[split].label != UNLABELLED).any():
             said[split] = _scored(task, split, [trained for trained, _ in best])
-            _score(options, corpus, run.evaluation(split, vote=False), said[split])
+    calibration = Calibration(seeds=(1.0,) * options.seeds, vote=1.0)
+    if "dev" in said:
+        calibration = calibration_on(said["dev"].probs, said["dev"].labels)
+    for split, found in said.items():
+        probs, apart = calibrated(found, calibration.seeds, on_dev=split == "dev")
+        _write_scores(options, corpus, run.evaluation(split, vote=False), found, calibration, probs, apart)
     return said
 
 
@@ -273,14 +287,29 @@ def _scored(task: Task, split: str, each: Sequence[Flat]) -> Scored:
     return Scored(rows, np.asarray(jax.nn.softmax(logits)))
 
 
-def _score(options: TuneOptions, corpus: Corpus, folder: Path, said: Scored) -> None:
-    """Writes the files of an evaluation."""
+def _write_scores(
+    options: TuneOptions,
+    corpus: Corpus,
+    folder: Path,
+    said: Scored,
+    calibration: Calibration,
+    probs: Float[np.ndarray, "S N C"],
+    apart: Float[np.ndarray, "S N C"],
+) -> None:
+    """Writes the files of an evaluation; `probs` and `apart` are what `calibrated` returns."""
     split = f"{options.folds} folds by {options.cv}" if folder.name == "cv" else folder.name
     write_scores(
         folder,
         said.rows,
-        said.probs,
+        probs,
         labels=corpus.labels,
         title=f"{split}, seed {options.seed}",
-        about={"dataset": corpus.name, "split": split, "seeds": list(options.all_seeds), "members": []},
+        about={
+            "dataset": corpus.name,
+            "split": split,
+            "seeds": list(options.all_seeds),
+            "members": [],
+            **calibration_errors(said, apart, calibration.seeds),
+        },
+        calibration=calibration_shown(said, apart),
     )

@@ -16,6 +16,8 @@ from jmer.base.errors import UserError
 from jmer.base.types import Heard, Turn
 from jmer.features import registry
 from jmer.features.text.tuned import TunedText
+from jmer.training.calibration import fit_temperature
+from jmer.training.metrics import expected_calibration_error
 from jmer.tuning.options import TuneOptions
 
 LABELS = ("cross", "glad")
@@ -63,8 +65,8 @@ def test_it_reads_the_context(tuned: Path):
 
 
 def test_without_the_context_nothing_is_learnt(options: TuneOptions, tmp_path: Path):
-    fit(replace(options, context=0), tmp_path / "run")
     """The first of four turns tells its label, and the others are a coin's."""
+    fit(replace(options, context=0), tmp_path / "run")
     assert metrics(tmp_path / "run", "dev")["accuracy"]["mean"] < 0.9
 
 
@@ -108,6 +110,25 @@ def test_adapters_are_left_alone_and_predict_as_trained(options: TuneOptions, ba
         fit(replace(options, model=str(tmp_path / "run" / "model"), rank=2), tmp_path / "again")
 
 
+def test_probabilities_are_scaled(options: TuneOptions, tmp_path: Path):
+    """By the temperature that fits dev; the calibration errors are those of the probabilities that were written."""
+    run = tmp_path / "run"
+    fit(replace(options, epochs=1), run)
+    for split in ("dev", "test"):
+        result = metrics(run, split)
+        (temperature,) = result["temperature"]
+        rows = [line.split(",") for line in (run / f"eval/{split}/predictions.csv").read_text().splitlines()[1:]]
+        labels = np.array([LABELS.index(row[4]) for row in rows])
+        probs = np.array([row[-2:] for row in rows], float)
+        raw = probs**temperature / (probs**temperature).sum(axis=1, keepdims=True)
+        assert expected_calibration_error(labels, raw) == pytest.approx(result["ece_unscaled"]["mean"], abs=1e-5)
+        if split == "test":
+            assert expected_calibration_error(labels, probs) == pytest.approx(result["ece"]["mean"], abs=1e-5)
+        else:
+            assert fit_temperature(raw, labels) == pytest.approx(temperature, rel=1e-3)
+            assert abs(temperature - 1) > 0.05
+
+
 def test_a_linear_term_reads_every_hidden_state(options: TuneOptions, tmp_path: Path):
     fit(replace(options, epochs=2, linear=True), tmp_path / "run")
     model = tmp_path / "run/model"
@@ -120,7 +141,7 @@ def test_a_linear_term_reads_every_hidden_state(options: TuneOptions, tmp_path: 
         states = np.stack([e.vector for e in extractor.encode(payloads)])
         last = states[:, -len(heads["head.kernel"]) :]
         logits = last @ heads["head.kernel"] + heads["head.bias"] + states @ heads["linear_head.kernel"]
-        odds = logits[:, 1] - logits[:, 0]
+        odds = (logits[:, 1] - logits[:, 0]) / metrics(tmp_path / "run", "test")["temperature"][0]
         expected = [float(line[-1]) for line in lines[start : start + 4]]
         np.testing.assert_allclose(1 / (1 + np.exp(-odds)), expected, atol=1e-4)
 

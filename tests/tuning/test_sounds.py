@@ -73,7 +73,7 @@ def test_it_hears_the_pitch_and_extraction_reads_what_was_left(tuned: Path, tabl
         dialogue, *_, high, low = line.split(",")
         prepared = worker.prepare(table.parent / f"{dialogue}.wav", {"audio": made}, max_seconds=None)["audio"]
         vector = made.encode([prepared.payload])[0].vector
-        logits = vector @ head["head.kernel"] + head["head.bias"]
+        logits = (vector @ head["head.kernel"] + head["head.bias"]) / metrics(tuned, "test")["temperature"][0]
         p = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
         np.testing.assert_allclose(p, [float(high), float(low)], atol=2e-3)
     assert "hidden state of the head | 1 of 2" in (tuned / "model/README.md").read_text()
@@ -91,6 +91,7 @@ def test_folds_by_speaker_keep_the_last_epoch_of_adapters(options: TuneOptions, 
     result = metrics(tmp_path / "cv", "cv")
     assert result["n"] == 50
     assert result["accuracy"]["mean"] > 0.9
+    assert result["ece"]["mean"] < result["ece_unscaled"]["mean"]
     for number in range(2):
         fold = tmp_path / "cv/folds" / str(number)
         assert (fold / "model/adapter_model.safetensors").is_file()
