@@ -80,8 +80,7 @@ def main(argv: Sequence[str]) -> int:
         for repeat in range(args.repeats):
             for row in rows:
                 for way, job in row.jobs.items():
-                    newer = args.newer_python if "flags" in job else ""
-                    result = measure(job, Path(folder), rival=args.torch_python if way in RIVALS else "", ours=newer)
+                    result = measure(job, Path(folder), rival=args.torch_python if way in RIVALS else "")
                     row.results.setdefault(way, []).append(result)
                     print(f"{repeat} {row.name} {way}: {result}", file=sys.stderr, flush=True)
                 row.check()
@@ -171,7 +170,8 @@ def make_rows(args: argparse.Namespace, folder: Path) -> list[Row]:
             job = {"cls": cls, "options": {"model": str(model), **options}, "workers": 0}
             jobs["jmer"] = job | {"kind": "vit" if kind == "vit" else "extract"}
             if args.newer_python:
-                jobs |= {f"jmer, {name}": jobs["jmer"] | {"flags": flags} for name, flags in NEWER.items()}
+                newer = jobs["jmer"] | {"python": args.newer_python}
+                jobs |= {f"jmer, {name}": newer | {"flags": flags} for name, flags in NEWER.items()}
         add(name, jobs=jobs, inputs=inputs, threads=args.threads, against=True, targets=targets or {})
 
     def alone(name: str, cls: str, inputs: list[str], *, targets: Any = None, **options: Any) -> None:
@@ -264,13 +264,12 @@ def write_safetensors(source: Path, folder: Path) -> None:
 # ---- one measurement -------------------------------------------------------------------------------------------------
 
 
-def measure(job: Mapping[str, Any], folder: Path, *, rival: str = "", ours: str = "") -> dict[str, Any]:
+def measure(job: Mapping[str, Any], folder: Path, *, rival: str = "") -> dict[str, Any]:
     """Runs a job in a process of its own; returns what it printed, and as `memory` the sum of its processes' peaks.
 
     `noise` is the share of the machine's cores that other processes took meanwhile.
 
     rival: the interpreter for PyTorch's jobs.
-    ours: the interpreter for jmer's jobs; empty for this one.
     """
     file = folder / "job.json"
     file.write_text(json.dumps(job))
@@ -278,7 +277,7 @@ def measure(job: Mapping[str, Any], folder: Path, *, rival: str = "", ours: str 
     cores = sorted(os.sched_getaffinity(0))[: job["threads"]]
     start, before = time.perf_counter(), (busy_seconds(), sum(os.times()[2:4]))
     process = subprocess.Popen(
-        [rival or ours or sys.executable, str(script), str(file)],
+        [rival or job.get("python", sys.executable), str(script), str(file)],
         env=os.environ | ({"XLA_FLAGS": job["flags"]} if "flags" in job else {}),
         stdout=subprocess.PIPE,
         text=True,

@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from step_worker import NEWER, Worker
@@ -63,38 +63,14 @@ def main(argv: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "batches.npz"
         tokens = write_batches(path, TuneOptions(source="meld", root=str(args.meld), model=args.model))
-        abouts: dict[str, dict[str, str]] = {}
-        first: dict[str, float] = {}
-        found: dict[str, list[float]] = {}
-        # All at once would take 30 GB.
-        for options_of_xla in (False, True):
-            workers = {}
-            for name, settings in ROWS.items():
-                newer = "flags" in settings
-                if args.rows not in name or bool(settings.get("flags")) != options_of_xla:
-                    continue
-                if newer and not args.newer_python:
-                    continue
-                if "packed" in settings:
-                    python, script = args.torch_python, "torch_finetune.py"
-                else:
-                    python, script = args.newer_python if newer else sys.executable, "jmer_finetune.py"
-                given = json.dumps(settings | {"model": str(Path(args.model).resolve()), "threads": args.threads})
-                environment = {"XLA_FLAGS": settings["flags"]} if newer else {}
-                workers[name] = Worker([python, str(BENCHMARKS / script), str(path), given], environment)
-                first[name] = timed(workers[name], 0, 1, name=name)[0]
-                timed(workers[name], 1, 2, name=name)
-                found[name] = []
-            for turn in range(args.turns):
-                for name, worker in workers.items():
-                    kind = "padded" if "padded" in name else "packed"
-                    numbers = [(2 * turn + i) % COUNT for i in range(2)]
-                    times = timed(worker, numbers[0], 2, name=name)
-                    found[name] += [tokens[kind][n] / t for n, t in zip(numbers, times, strict=True)]
-            for name, worker in workers.items():
-                abouts[name] = worker.about
-                worker.close()
-    best = np.median(found.get("jmer", [1.0]))
+        chosen = [
+            n for n, settings in ROWS.items() if args.rows in n and ("flags" not in settings or args.newer_python)
+        ]
+        # Rows with options of XLA are a group of their own, since all at once would take 30 GB.
+        groups = [[n for n in chosen if bool(ROWS[n].get("flags")) == given] for given in (False, True)]
+        found = {name: row for group in groups for name, row in measure(group, args, path, tokens).items()}
+    abouts = {name: row.about for name, row in found.items()}
+    best = np.median(found["jmer"].rates) if "jmer" in found else 1.0
     lines = [
         "# Fine-tuning: tokens a second",
         "",
@@ -106,10 +82,49 @@ def main(argv: Sequence[str]) -> int:
         "| row | tokens a second | jmer is so many times as fast | first step, s |",
         "|---|---|---|---|",
     ]
-    for name, values in found.items():
-        lines.append(f"| {name} | {spread(values)} | {best / np.median(values):.2f} | {first[name]:.1f} |")
-    write("finetune_speed", lines, {"about": abouts, "tokens": found, "first": first}, keep=not args.rows)
+    for name, row in found.items():
+        lines.append(f"| {name} | {spread(row.rates)} | {best / np.median(row.rates):.2f} | {row.first:.1f} |")
+    kept = {
+        "about": abouts,
+        "tokens": {name: row.rates for name, row in found.items()},
+        "first": {name: row.first for name, row in found.items()},
+    }
+    write("finetune_speed", lines, kept, keep=not args.rows)
     return cli.EXIT_OK
+
+
+class Measured(NamedTuple):
+    """Of a row: its versions, the seconds of its first step, and the tokens a second of the later ones."""
+
+    about: dict[str, str]
+    first: float
+    rates: list[float]
+
+
+def measure(names: Sequence[str], args: Any, path: Path, tokens: dict[str, list[int]]) -> dict[str, Measured]:
+    """Measures rows by turns, each in a process of its own."""
+    workers: dict[str, Worker] = {}
+    found: dict[str, Measured] = {}
+    for name in names:
+        settings = ROWS[name]
+        python, script, environment = sys.executable, "jmer_finetune.py", {}
+        if "packed" in settings:
+            python, script = args.torch_python, "torch_finetune.py"
+        elif "flags" in settings:
+            python, environment = args.newer_python, {"XLA_FLAGS": settings["flags"]}
+        given = json.dumps(settings | {"model": str(Path(args.model).resolve()), "threads": args.threads})
+        workers[name] = Worker([python, str(BENCHMARKS / script), str(path), given], environment)
+        found[name] = Measured(workers[name].about, timed(workers[name], 0, 1, name=name)[0], [])
+        timed(workers[name], 1, 2, name=name)
+    for turn in range(args.turns):
+        for name, worker in workers.items():
+            kind = "padded" if "padded" in name else "packed"
+            numbers = [(2 * turn + i) % COUNT for i in range(2)]
+            times = timed(worker, numbers[0], 2, name=name)
+            found[name].rates.extend(tokens[kind][n] / t for n, t in zip(numbers, times, strict=True))
+    for worker in workers.values():
+        worker.close()
+    return found
 
 
 def about(each: dict[str, dict[str, str]]) -> str:

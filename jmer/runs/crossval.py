@@ -13,8 +13,15 @@ from jmer.runs.directory import RunDirectory
 from jmer.runs.fit import fit
 from jmer.runs.report import write_scores
 from jmer.runs.scored import Scored
-from jmer.runs.scoring import calibration_errors, calibration_on, calibration_shown, folded, predicted
-from jmer.training.calibration import cross_scaled, fit_temperature
+from jmer.runs.scoring import (
+    calibration_errors,
+    calibration_on,
+    calibration_shown,
+    cross_calibrated,
+    folded,
+    predicted,
+)
+from jmer.training.calibration import fit_temperature
 from jmer.training.options import TrainOptions
 
 _log = logging.getLogger(__name__)
@@ -40,7 +47,7 @@ def cross_validate(options: TrainOptions, dataset: store.Dataset, workdir: Path)
         runs.append(directory.load(path))
         found.append(predicted([runs[-1]], data, "test", vote=False))
     pooled = Scored.pooled(found)
-    fold = np.repeat(np.arange(len(found)), [len(each.rows) for each in found])
+    fold = Scored.part_of_each(found)
     for number, run in enumerate(runs):
         others = fold != number
         run.directory.write_calibration(calibration_on(pooled.probs[:, others], pooled.labels[others]))
@@ -53,7 +60,7 @@ def _score(
 ) -> None:
     if vote:
         pooled = Scored(pooled.rows, pooled.probs.mean(axis=0, keepdims=True))
-    probs = np.stack([cross_scaled(p, pooled.labels, fold) for p in pooled.probs])
+    probs = cross_calibrated(pooled, fold)
     temperatures = [fit_temperature(p, pooled.labels) for p in pooled.probs]
     write_scores(
         RunDirectory(workdir).evaluation("cv", vote=vote),

@@ -28,6 +28,11 @@ class Scored(NamedTuple):
         """Returns what was said of several splits, one after the other."""
         return cls([row for part in parts for row in part.rows], np.concatenate([part.probs for part in parts], axis=1))
 
+    @staticmethod
+    def part_of_each(parts: Sequence["Scored"]) -> Int[np.ndarray, " N"]:
+        """Returns the number of the part from which each row of `pooled` comes."""
+        return np.repeat(np.arange(len(parts)), [len(part.rows) for part in parts])
+
     @property
     def labels(self) -> Int[np.ndarray, " N"]:
         return np.array([row.label for row in self.rows])

@@ -146,9 +146,12 @@ def calibrated(
         dialogues with the temperature that fits the other half.
     """
     probs = np.stack([scaled(p, t) for p, t in zip(found.probs, temperatures, strict=True)])
-    if not on_dev:
-        return probs, probs
-    return probs, np.stack([cross_scaled(p, found.labels, found.dialogue % 2) for p in found.probs])
+    return probs, cross_calibrated(found, found.dialogue % 2) if on_dev else probs
+
+
+def cross_calibrated(found: Scored, groups: Int[np.ndarray, " N"]) -> Float[np.ndarray, "S N C"]:
+    """Returns each seed's probabilities, those of a group of utterances scaled by what fits all other groups."""
+    return np.stack([cross_scaled(p, found.labels, groups) for p in found.probs])
 
 
 def calibration_shown(found: Scored, apart: Float[np.ndarray, "S N C"]) -> dict[str, list[Bin]]:

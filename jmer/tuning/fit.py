@@ -24,14 +24,19 @@ from jmer.base.errors import DivergedError, UserError
 from jmer.base.types import UNLABELLED, Corpus
 from jmer.dataset.build import load_source
 from jmer.dataset.folds import fold_of_corpus
-from jmer.runs.directory import Calibration, RunDirectory
+from jmer.runs.directory import RunDirectory
 from jmer.runs.log import LOG_SHA256, Log
 from jmer.runs.progress import Progress
 from jmer.runs.report import write_scores
 from jmer.runs.scored import Scored, ScoredRow
-from jmer.runs.scoring import calibrated, calibration_errors, calibration_on, calibration_shown
+from jmer.runs.scoring import (
+    calibrated,
+    calibration_errors,
+    calibration_on,
+    calibration_shown,
+    cross_calibrated,
+)
 from jmer.training import metrics
-from jmer.training.calibration import cross_scaled
 from jmer.training.checkpoint import Checkpoints, latest_epoch, remove_damaged
 from jmer.training.sampling import loss_weights
 from jmer.tuning import export, steps
@@ -117,10 +122,10 @@ def _fit_folds(options: TuneOptions, corpus: Corpus, workdir: Path) -> None:
         each.append(_fit(replace(options, fold=number), fold, RunDirectory(workdir).fold(number).path)["test"])
     if options.fold < 0:
         pooled = Scored.pooled(each)
-        number = np.repeat(np.arange(len(each)), [len(said.rows) for said in each])
-        probs = np.stack([cross_scaled(p, pooled.labels, number) for p in pooled.probs])
+        probs = cross_calibrated(pooled, Scored.part_of_each(each))
+        temperatures = calibration_on(pooled.probs, pooled.labels).seeds
         folder = RunDirectory(workdir).evaluation("cv", vote=False)
-        _write_scores(options, corpus, folder, pooled, calibration_on(pooled.probs, pooled.labels), probs, probs)
+        _write_scores(options, corpus, folder, pooled, temperatures, probs, probs)
 
 
 def _fit(options: TuneOptions, corpus: Corpus, workdir: Path) -> dict[str, Scored]:
@@ -152,12 +157,12 @@ def _fit(options: TuneOptions, corpus: Corpus, workdir: Path) -> dict[str, Score
     for split in ("dev", "test"):
         if split in task.material.splits and (task.material.splits[split].label != UNLABELLED).any():
             said[split] = _scored(task, split, [trained for trained, _ in best])
-    calibration = Calibration(seeds=(1.0,) * options.seeds, vote=1.0)
+    temperatures = (1.0,) * options.seeds
     if "dev" in said:
-        calibration = calibration_on(said["dev"].probs, said["dev"].labels)
+        temperatures = calibration_on(said["dev"].probs, said["dev"].labels).seeds
     for split, found in said.items():
-        probs, apart = calibrated(found, calibration.seeds, on_dev=split == "dev")
-        _write_scores(options, corpus, run.evaluation(split, vote=False), found, calibration, probs, apart)
+        probs, apart = calibrated(found, temperatures, on_dev=split == "dev")
+        _write_scores(options, corpus, run.evaluation(split, vote=False), found, temperatures, probs, apart)
     return said
 
 
@@ -292,7 +297,7 @@ def _write_scores(
     corpus: Corpus,
     folder: Path,
     said: Scored,
-    calibration: Calibration,
+    temperatures: Sequence[float],
     probs: Float[np.ndarray, "S N C"],
     apart: Float[np.ndarray, "S N C"],
 ) -> None:
@@ -309,7 +314,7 @@ def _write_scores(
             "split": split,
             "seeds": list(options.all_seeds),
             "members": [],
-            **calibration_errors(said, apart, calibration.seeds),
+            **calibration_errors(said, apart, temperatures),
         },
         calibration=calibration_shown(said, apart),
     )

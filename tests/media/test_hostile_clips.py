@@ -60,7 +60,7 @@ def test_what_is_no_file_is_not_opened(make, kind: str, tmp_path: Path):
     for read in (decoding.seconds, lambda p: decoding.decode(p, frames=1), lambda p: list(cut(p, Part(0, 1)))):
         with pytest.raises(decoding.MediaError, match=f"is a {kind}, not a file"):
             read(path)
-    with pytest.raises(decoding.MediaError, match=r"cannot be opened: .*embedded null"):
+    with pytest.raises(decoding.MediaError, match=r"cannot be opened: (stat: )?embedded null"):
         decoding.seconds(tmp_path / "a\0b")
 
 
