@@ -5,7 +5,8 @@
 
 A row of encoders is run as (a) PyTorch, one utterance after the other, as feature extraction scripts do; (b) PyTorch
 in batches of 32 texts, or 8 sounds or clips, as they arrive, padded to the longest; and as jmer's engine does it, from
-an empty cache, its writing included. All read their inputs themselves, run on the same `--threads` cores with as many
+an empty cache, its writing included. Each is run in float32 and in bfloat16: PyTorch by autocast, jmer by the option
+`precision` of its extractors. All read their inputs themselves, run on the same `--threads` cores with as many
 threads, and each measurement in a fresh process, by turns; the median of `--repeats` counts. `start` is what comes
 before the clock starts: imports, reading the weights, and a batch of every shape, which compiles it. Memory is the sum
 of the peaks of a measurement's processes. `--torch-python` is an interpreter with torch, transformers 4 and soundfile;
@@ -56,7 +57,7 @@ from jmer.encoders import published
 BENCHMARKS = Path(__file__).parent
 RESULTS = BENCHMARKS / "results"
 RATE = 16_000
-RIVALS = ("(a)", "(b)")
+RIVALS = ("(a)", "(b)", "(a), bfloat16", "(b), bfloat16")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -163,15 +164,17 @@ def make_rows(args: argparse.Namespace, folder: Path) -> list[Row]:
     ) -> None:
         jobs: dict[str, dict[str, Any]] = {}
         if made:
-            jobs |= {
-                w: {"kind": kind, "model": str(model), "batch": b} for w, b in zip(RIVALS, (1, batch), strict=True)
-            }
+            for way in RIVALS:
+                size, rounded = 1 if "(a)" in way else batch, "bfloat16" in way
+                jobs[way] = {"kind": kind, "model": str(model), "batch": size, "bfloat16": rounded}
         if made or model not in (base, vit):
             job = {"cls": cls, "options": {"model": str(model), **options}, "workers": 0}
             jobs["jmer"] = job | {"kind": "vit" if kind == "vit" else "extract"}
+            jobs["jmer, bfloat16"] = jobs["jmer"] | {"options": job["options"] | {"precision": "bfloat16"}}
             if args.newer_python:
                 newer = jobs["jmer"] | {"python": args.newer_python}
                 jobs |= {f"jmer, {name}": newer | {"flags": flags} for name, flags in NEWER.items()}
+                jobs["jmer, bfloat16, jaxlib 0.12"] = jobs["jmer, bfloat16"] | {"python": args.newer_python}
         add(name, jobs=jobs, inputs=inputs, threads=args.threads, against=True, targets=targets or {})
 
     def alone(name: str, cls: str, inputs: list[str], *, targets: Any = None, **options: Any) -> None:

@@ -17,6 +17,7 @@ START = time.perf_counter()
 
 import numpy as np
 
+from jmer.base import jaxsetup
 from jmer.base.types import Corpus, Dialogue, Turn, Utterance
 from jmer.features import engine, worker
 from jmer.features.audio.encoder import HFAudio
@@ -37,6 +38,8 @@ EXTRACTORS: dict[str, Any] = {
 
 
 def main(file: str) -> None:
+    jaxsetup.keep_freed_memory()  # as jmer.extract does
+
     import jax  # not above, as workers import this module and do without
 
     job = json.loads(Path(file).read_text())
@@ -152,7 +155,7 @@ def faces(job: Mapping[str, Any]) -> dict[str, Any]:
 
 def vit(job: Mapping[str, Any]) -> dict[str, Any]:
     """Clips' faces through the encoder alone."""
-    extractor, payloads = HFVideo(model=job["options"]["model"]), list(np.load(job["inputs"]).values())
+    extractor, payloads = HFVideo(**job["options"]), list(np.load(job["inputs"]).values())
     size = extractor.batch(None)
     extractor.encode(payloads[:size], exact=True)
     begun, cpu = time.perf_counter(), time.process_time()

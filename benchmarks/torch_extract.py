@@ -1,7 +1,8 @@
 """The rival of extract_speed.py: Hugging Face's PyTorch encoders, as feature extraction scripts use them.
 
 Run by the interpreter that has torch, transformers and soundfile; jmer need not be there. `torch_extract.py JOB.json`
-encodes the inputs that the job names, `batch` at a time in the order they come in, and prints one JSON line.
+encodes the inputs that the job names, `batch` at a time in the order they come in, in float32 or by autocast in
+bfloat16, and prints one JSON line.
 """
 
 # pyright: reportMissingImports=false
@@ -35,7 +36,7 @@ def main(file: str) -> None:
     if job["kind"] == "vit":
         inputs = list(np.load(job["inputs"]).values())
     size = job["batch"]
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=job["bfloat16"]):
         for _ in range(2):
             encode(inputs[:size])
         begun, cpu = time.perf_counter(), time.process_time()
@@ -54,7 +55,7 @@ def text(folder: Path) -> Callable[[list[str]], np.ndarray]:
     def encode(texts: list[str]) -> np.ndarray:
         inputs = tokenizer(texts, padding=True, truncation=True, max_length=128, return_tensors="pt")
         mask = inputs["attention_mask"][..., None]
-        states = model(**inputs).last_hidden_state
+        states = model(**inputs).last_hidden_state.float()
         return ((states * mask).sum(1) / mask.sum(1)).numpy()
 
     return encode
@@ -95,7 +96,7 @@ def vit(folder: Path) -> Callable[[list[np.ndarray]], np.ndarray]:
 
     def encode(clips: list[np.ndarray]) -> np.ndarray:
         pictures = (torch.from_numpy(np.concatenate(clips)).permute(0, 3, 1, 2) / 255 - 0.5) / 0.5
-        firsts = model(pixel_values=pictures).last_hidden_state[:, 0]
+        firsts = model(pixel_values=pictures).last_hidden_state[:, 0].float()
         return torch.stack([part.mean(0) for part in firsts.split([len(clip) for clip in clips])]).numpy()
 
     return encode
@@ -106,7 +107,7 @@ def read(paths: list[str]) -> list[np.ndarray]:
 
 
 def means(states: torch.Tensor, frames: list[int]) -> np.ndarray:
-    return torch.stack([row[:count].mean(0) for row, count in zip(states, frames, strict=True)]).numpy()
+    return torch.stack([row[:count].mean(0) for row, count in zip(states.float(), frames, strict=True)]).numpy()
 
 
 def make(folder: Path, *, layers: int) -> None:

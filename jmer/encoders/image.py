@@ -10,6 +10,7 @@ from jmer.encoders.batching import batches
 from jmer.encoders.encoder import Encoder
 from jmer.encoders.layers import ACTIVATIONS
 from jmer.encoders.opened import open_model
+from jmer.encoders.running import Running
 from jmer.encoders.vit import ViT, ViTConfig
 
 
@@ -19,7 +20,7 @@ class ImageEncoder(Encoder):
     Raises UserError, when made or first used: the model cannot be found or loaded.
     """
 
-    def __init__(self, model: str):
+    def __init__(self, model: str, *, running: Running = Running()):  # noqa: B008 (it is immutable)
         """model: a directory in Hugging Face's layout, or an id on their hub."""
         opened = open_model(model, field="video.model")
         self.config = hub.parse(
@@ -29,7 +30,7 @@ class ImageEncoder(Encoder):
             covered={"qkv_bias": (True,), "num_channels": (3,), "hidden_act": tuple(ACTIVATIONS)},
             where=f"video.model: {opened.folder / 'config.json'}",
         )
-        network, c = ViT(config=self.config), self.config
+        network, c = ViT(config=self.config, running=running), self.config
         super().__init__(opened, network, dim=c.hidden_size, layers=c.num_hidden_layers, field="video.model")
 
     def encode(

@@ -13,6 +13,7 @@ from jmer.encoders import hub
 from jmer.encoders.batching import batches
 from jmer.encoders.encoder import Encoder
 from jmer.encoders.opened import Opened
+from jmer.encoders.running import Running
 from jmer.encoders.speech_input import HOP, SECONDS
 from jmer.encoders.wav2vec2 import MODEL_TYPES, Wav2Vec2, Wav2Vec2Config
 from jmer.encoders.whisper import Whisper, WhisperConfig
@@ -51,14 +52,14 @@ class SpeechEncoder(Encoder):
     Raises UserError, when made or first used: the configuration or the weights cannot be used.
     """
 
-    def __init__(self, opened: Opened):
+    def __init__(self, opened: Opened, *, running: Running = Running()):  # noqa: B008 (it is immutable)
         content = hub.read_json(opened.folder, "config.json", field="audio.model")
         self.config = parse_config(content, where=f"audio.model: {opened.folder / 'config.json'}")
         network: Whisper | Wav2Vec2
         if isinstance(self.config, WhisperConfig):
-            network, self.samples_an_entry = Whisper(config=self.config), HOP
+            network, self.samples_an_entry = Whisper(config=self.config, running=running), HOP
         else:
-            network, self.samples_an_entry = Wav2Vec2(config=self.config), 1
+            network, self.samples_an_entry = Wav2Vec2(config=self.config, running=running), 1
         c = self.config
         super().__init__(opened, network, dim=c.hidden_size, layers=c.num_hidden_layers, field="audio.model")
 

@@ -12,10 +12,12 @@ from jaxtyping import Float, Float16
 
 from jmer.base.errors import UserError
 from jmer.base.options import names_in, option
+from jmer.encoders.running import Running
 from jmer.features.extractor import FILE, Encoded, Extractor
 
 ALL = "all"  # the value of `layers` that keeps every hidden state
 _LAST = "-1"
+_PRECISION = "float32"
 
 _LARGEST = np.finfo(np.float16).max
 
@@ -67,6 +69,8 @@ class PooledLayers(Pooled):
         fits=lambda text: text == ALL or _layer_numbers(text) is not None,
         expected="layers such as -1 or 4,5,6, or all",
     )
+    precision: str = option(_PRECISION, "Type of the factors of an encoder's matrix products.",
+                            choices=(_PRECISION, "bfloat16"))  # fmt: skip
 
     named_by = "a directory or hub id"
 
@@ -88,6 +92,19 @@ class PooledLayers(Pooled):
         The encoder has `dim`, D of a hidden state; `layers`, how many hidden states follow the one before the first
         layer; `opened`, its files; and `sha256`, their hash.
         """
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """JSON as of every extractor. It was written before there was a `precision`, so the default is left out."""
+        spec = super().spec
+        if self.precision == _PRECISION:
+            del spec["options"]["precision"]
+        return spec
+
+    @property
+    def _running(self) -> Running:
+        """How the encoder is run."""
+        return Running(precision=self.precision)
 
     @functools.cached_property
     def _encoder(self) -> Any:

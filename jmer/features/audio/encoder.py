@@ -77,7 +77,7 @@ class HFAudio(PooledLayers):
     def _load_encoder(self) -> Any:
         from jmer.encoders import speech  # imports JAX, which workers do without
 
-        return speech.SpeechEncoder(self._opened)
+        return speech.SpeechEncoder(self._opened, running=self._running)
 
     def load(self) -> None:
         if not self._reads_waves:

@@ -35,7 +35,7 @@ class HFText(PooledLayers):
     def _load_encoder(self) -> Any:
         from jmer.encoders import text
 
-        encoder = text.TextEncoder(self.model)
+        encoder = text.TextEncoder(self.model, running=self._running)
         if encoder.opened.note is not None:  # from the hub; a directory goes to TunedText
             raise UserError(
                 f"config.text.model: {self.model} was fine-tuned by jmer on dialogues; give the directory "

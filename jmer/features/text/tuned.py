@@ -50,7 +50,7 @@ class TunedText(PooledLayers):
     def _load_encoder(self) -> Any:
         from jmer.encoders import text  # imports JAX, which workers do without
 
-        return text.TextEncoder(self.model)
+        return text.TextEncoder(self.model, running=self._running)
 
     @property
     def reads_dialogue(self) -> bool:

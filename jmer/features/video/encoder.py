@@ -39,7 +39,7 @@ class HFVideo(PooledLayers, FrameReader):
     def _load_encoder(self) -> Any:
         from jmer.encoders import image  # imports JAX, which workers do without
 
-        return image.ImageEncoder(self.model)
+        return image.ImageEncoder(self.model, running=self._running)
 
     @functools.cached_property
     def _processing(self) -> images.Processing:
