@@ -170,11 +170,14 @@ def make_rows(args: argparse.Namespace, folder: Path) -> list[Row]:
         if made or model not in (base, vit):
             job = {"cls": cls, "options": {"model": str(model), **options}, "workers": 0}
             jobs["jmer"] = job | {"kind": "vit" if kind == "vit" else "extract"}
-            jobs["jmer, bfloat16"] = jobs["jmer"] | {"options": job["options"] | {"precision": "bfloat16"}}
+            rounded = {"options": job["options"] | {"precision": "bfloat16"}}
+            jobs["jmer, bfloat16"] = jobs["jmer"] | rounded
             if args.newer_python:
                 newer = jobs["jmer"] | {"python": args.newer_python}
-                jobs |= {f"jmer, {name}": newer | {"flags": flags} for name, flags in NEWER.items()}
-                jobs["jmer, bfloat16, jaxlib 0.12"] = jobs["jmer, bfloat16"] | {"python": args.newer_python}
+                for name, flags in NEWER.items():
+                    jobs[f"jmer, {name}"] = newer | {"flags": flags}
+                    if not flags:
+                        jobs[f"jmer, bfloat16, {name}"] = newer | rounded | {"flags": flags}
         add(name, jobs=jobs, inputs=inputs, threads=args.threads, against=True, targets=targets or {})
 
     def alone(name: str, cls: str, inputs: list[str], *, targets: Any = None, **options: Any) -> None:

@@ -71,7 +71,9 @@ def whisper(folder: Path) -> Callable[[list[str]], np.ndarray]:
 
     def encode(paths: list[str]) -> np.ndarray:
         waves = read(paths)
-        states = model(extractor(waves, sampling_rate=RATE, return_tensors="pt").input_features).last_hidden_state
+        with torch.autocast("cpu", enabled=False):  # the spectrogram cannot be made in bfloat16
+            mels = extractor(waves, sampling_rate=RATE, return_tensors="pt").input_features
+        states = model(mels).last_hidden_state
         return means(states, [-(-len(wave) // 320) for wave in waves])
 
     return encode
