@@ -11,7 +11,7 @@ from jmer.base import options
 from jmer.base.errors import UserError
 from jmer.dataset.options import ExtractOptions, default_config
 
-# The config at revision fe4febb, when it was written by hand.
+# The config at revision fe4febb, when it was written by hand, and `precision`, which came later.
 DEFAULTS = {
     "source": "sample",
     "root": "",
@@ -21,14 +21,23 @@ DEFAULTS = {
         "",
     ),
     "labels": (),
-    "text": {"model": "lite", "pooling": "mean", "layers": "-1", "max_tokens": 128, "context": 0, "speakers": True},
-    "audio": {"model": "lite", "pooling": "mean", "layers": "-1", "window": 0},
+    "text": {
+        "model": "lite",
+        "pooling": "mean",
+        "layers": "-1",
+        "precision": "float32",
+        "max_tokens": 128,
+        "context": 0,
+        "speakers": True,
+    },
+    "audio": {"model": "lite", "pooling": "mean", "layers": "-1", "precision": "float32", "window": 0},
     "video": {
         "model": "lite",
         "frames": 8,
         "crop": "face",
         "pooling": "mean",
         "layers": "-1",
+        "precision": "float32",
         "detector": "",
         "detector_sha256": "",
         "sha256": "",
