@@ -165,8 +165,8 @@ def make_rows(args: argparse.Namespace, folder: Path) -> list[Row]:
         jobs: dict[str, dict[str, Any]] = {}
         if made:
             for way in RIVALS:
-                size, rounded = 1 if "(a)" in way else batch, "bfloat16" in way
-                jobs[way] = {"kind": kind, "model": str(model), "batch": size, "bfloat16": rounded}
+                size = 1 if "(a)" in way else batch
+                jobs[way] = {"kind": kind, "model": str(model), "batch": size, "bfloat16": "bfloat16" in way}
         if made or model not in (base, vit):
             job = {"cls": cls, "options": {"model": str(model), **options}, "workers": 0}
             jobs["jmer"] = job | {"kind": "vit" if kind == "vit" else "extract"}
@@ -174,10 +174,8 @@ def make_rows(args: argparse.Namespace, folder: Path) -> list[Row]:
             jobs["jmer, bfloat16"] = jobs["jmer"] | rounded
             if args.newer_python:
                 newer = jobs["jmer"] | {"python": args.newer_python}
-                for name, flags in NEWER.items():
-                    jobs[f"jmer, {name}"] = newer | {"flags": flags}
-                    if not flags:
-                        jobs[f"jmer, bfloat16, {name}"] = newer | rounded | {"flags": flags}
+                jobs |= {f"jmer, {way}": newer | {"flags": flags} for way, flags in NEWER.items()}
+                jobs["jmer, bfloat16, jaxlib 0.12"] = newer | rounded | {"flags": NEWER["jaxlib 0.12"]}
         add(name, jobs=jobs, inputs=inputs, threads=args.threads, against=True, targets=targets or {})
 
     def alone(name: str, cls: str, inputs: list[str], *, targets: Any = None, **options: Any) -> None:
