@@ -25,6 +25,7 @@ MODALITIES = ("text", "audio", "video")
 SPLITS = ("train", "dev", "test")
 SAMPLE_RATE = 16_000  # Hz; every waveform in jmer has it
 UNLABELLED = -1
+PRECISIONS = ("float32", "bfloat16")  # types of the factors of matrix products
 UNNAMED = "speaker"  # who speaks where nobody is named
 
 Status = Literal["ok", "degraded", "failed"]

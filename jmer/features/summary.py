@@ -12,6 +12,7 @@ from jaxtyping import Float, Float16
 
 from jmer.base.errors import UserError
 from jmer.base.options import names_in, option
+from jmer.base.types import PRECISIONS
 from jmer.encoders.running import Running
 from jmer.features.extractor import FILE, Encoded, Extractor
 
@@ -70,7 +71,7 @@ class PooledLayers(Pooled):
         expected="layers such as -1 or 4,5,6, or all",
     )
     precision: str = option(_PRECISION, "Type of the factors of an encoder's matrix products.",
-                            choices=(_PRECISION, "bfloat16"))  # fmt: skip
+                            choices=PRECISIONS)  # fmt: skip
 
     named_by = "a directory or hub id"
 

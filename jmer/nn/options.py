@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from jmer.base.errors import UserError
 from jmer.base.options import Number, names_in, option
-from jmer.base.types import MODALITIES
+from jmer.base.types import MODALITIES, PRECISIONS
 
-PRECISIONS = ("float32", "bfloat16")
 GRAPH_LAYERS = ("rgcn", "gat", "grnn", "gfpush")
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from jmer.base.errors import UserError
 from jmer.base.options import Number, is_on, names_in, option
-from jmer.base.types import MODALITIES
-from jmer.nn.options import PRECISIONS, AuxiliaryOptions, ModelOptions
+from jmer.base.types import MODALITIES, PRECISIONS
+from jmer.nn.options import AuxiliaryOptions, ModelOptions
 
 CLASS_WEIGHTS = ("none", "inverse", "sqrt", "effective")
 

@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from jmer.base.errors import UserError
 from jmer.base.options import option, to_config
+from jmer.base.types import PRECISIONS
 from jmer.dataset.options import SourceOptions
 from jmer.encoders.passages import ContextOptions
 from jmer.encoders.running import Running
@@ -77,7 +78,7 @@ class TuneOptions(
                         choices=("linear", "cosine", "constant"))  # fmt: skip
     average: str = option("none", "Weights that are scored and kept: the latest, their moving average, or their mean "
                           "over the ends of the epochs.", choices=("none", "ema", "epochs"))  # fmt: skip
-    precision: str = option("float32", "Type of the factors of matrix products.", choices=("float32", "bfloat16"))
+    precision: str = option("float32", "Type of the factors of matrix products.", choices=PRECISIONS)
     remat: bool = option(False, "The backward pass computes each layer anew, which saves memory.")
 
     @property

@@ -12,6 +12,7 @@ from jmer.base.errors import UserError
 from jmer.base.types import SAMPLE_RATE
 from jmer.encoders import published, speech
 from jmer.encoders.opened import open_model
+from jmer.encoders.running import Running
 from jmer.encoders.speech import SpeechEncoder
 from jmer.encoders.speech_input import log_mel, normalised, windows
 from jmer.encoders.wav2vec2 import Wav2Vec2, Wav2Vec2Config
@@ -23,8 +24,8 @@ CASES = ["wav2vec2_base", "wav2vec2_large", "hubert_base", "hubert_large", "wavl
 WAVES = [FIXTURES[f"wave/{i}"] for i in range(3)]
 
 
-def speech_encoder(folder: Path) -> SpeechEncoder:
-    return SpeechEncoder(open_model(str(folder), field="audio.model"))
+def speech_encoder(folder: Path, *, precision: str = "float32") -> SpeechEncoder:
+    return SpeechEncoder(open_model(str(folder), field="audio.model"), running=Running(precision=precision))
 
 
 def write(case: str, folder: Path, *, prefix: str = "") -> Path:
@@ -73,6 +74,14 @@ def test_whisper_equals_pytorch_at_full_length_and_masks_when_shorter(tmp_path: 
     assert alone.shape == (13, 16)
     np.testing.assert_allclose(together[0], alone, atol=1e-4)
     np.testing.assert_allclose(together[1], (states("whisper", 0, 1) + states("whisper", 0, 2)) / 2, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", ["wav2vec2_base", "whisper"])
+def test_bfloat16_products_are_close(case: str, tmp_path: Path):
+    inputs = [FIXTURES["whisper_mel"]] if case == "whisper" else WAVES[:1]
+    (found,) = run(speech_encoder(write(case, tmp_path), precision="bfloat16"), inputs, (2,))
+    expected = states(case, 0, 2)
+    assert 1e-3 < np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
 
 
 def run(encoder: SpeechEncoder, inputs: list[np.ndarray], layers: tuple[int, ...], *, fill: float = 0) -> list:

@@ -64,6 +64,13 @@ def test_it_reads_the_context(tuned: Path):
     assert metrics(tuned, "test")["n"] == 24
 
 
+def test_it_may_be_run_with_bfloat16_products(tuned: Path):
+    turns = (Turn("a", "we are happy"), Turn("b", "oh no"))
+    exact, rounded = (TunedText(model=str(tuned / "model"), precision=p) for p in ("float32", "bfloat16"))
+    vectors = [x.encode([x.prepare(Heard(turns, 1)).payload])[0].vector for x in (exact, rounded)]
+    assert 1e-4 < np.abs(vectors[0] - vectors[1]).max() < 0.1 * np.abs(vectors[0]).max()
+
+
 def test_without_the_context_nothing_is_learnt(options: TuneOptions, tmp_path: Path):
     """The first of four turns tells its label, and the others are a coin's."""
     fit(replace(options, context=0), tmp_path / "run")
